@@ -1,0 +1,2 @@
+//! Authentication.
+pub mod credentials;
