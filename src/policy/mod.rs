@@ -1,2 +1,83 @@
-//! Authorization.
+//! Authorization: whether a request may go on, as a value.
+//!
+//! [`authorize`] is the only maker of a [`Permit`], and forwarding takes one by value: a request that was
+//! not authorized cannot be forwarded, because that does not compile.
+//!
+//! Never here: how a caller proves who they are, or what a refusal looks like to them.
+
+pub mod paths;
+mod patterns;
 pub mod routes;
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::identity::Identity;
+use routes::{Access, Route};
+
+/// Leave to forward one request.
+#[derive(Debug)]
+pub struct Permit {
+    identity: Option<Arc<Identity>>,
+    upstream: usize,
+}
+
+impl Permit {
+    /// Who the request is forwarded for; `None` is anonymous, on a public route.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
+    }
+
+    /// The place, in the configuration, of the upstream it may go to.
+    pub fn upstream(&self) -> usize {
+        self.upstream
+    }
+}
+
+/// Why there is no permit. `E` is the reason why the caller is not known.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Denied<E> {
+    /// The route needs a valid key. Also said where there is no route: routes are not disclosed.
+    Unauthenticated(E),
+    /// No route speaks for the path.
+    NoRoute,
+    /// The route has no rule for the method.
+    Method,
+    /// The caller's role is none of those the rule names.
+    Role,
+}
+
+/// Decides on a request for `route` with `method` by whoever `caller` turned out to be.
+pub fn authorize<E>(
+    route: Option<&Route>,
+    method: &Method,
+    caller: Result<Arc<Identity>, E>,
+) -> Result<Permit, Denied<E>> {
+    let Some(route) = route else {
+        return Err(caller.err().map_or(Denied::NoRoute, Denied::Unauthenticated));
+    };
+    let Some(rule) = route.rule(method) else {
+        let unknown = if route.is_public() { None } else { caller.err() };
+        return Err(unknown.map_or(Denied::Method, Denied::Unauthenticated));
+    };
+    let identity = match rule.access {
+        Access::Public => caller.ok(),
+        Access::AnyKey => Some(caller.map_err(Denied::Unauthenticated)?),
+        Access::Roles(required) => {
+            let identity = caller.map_err(Denied::Unauthenticated)?;
+            if !identity.role().passes(required) {
+                return Err(Denied::Role);
+            }
+            Some(identity)
+        }
+    };
+    Ok(Permit { identity, upstream: rule.upstream })
+}
+
+/// Decides on a browser's CORS preflight, which carries no key: it may pass as anonymous to the upstream of
+/// the rule for the method that the browser asks about, if there is one.
+pub fn authorize_preflight(route: Option<&Route>, requested: &Method) -> Option<Permit> {
+    let rule = route?.rule(requested)?;
+    Some(Permit { identity: None, upstream: rule.upstream })
+}
