@@ -1,0 +1,120 @@
+//! One timer for all the waits of a connection.
+//!
+//! A request passes several phases that each have a longest wait. Starting and stopping a timer for each
+//! would cost more than the look-up of the key, so a connection has one [`Deadline`]: a phase only stores
+//! when it must be over, and the timer, which the connection's driver polls, is moved when it fires early.
+//!
+//! Never here: what happens when a wait was too long. The waiting phase asks [`Deadline::has_passed`].
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+/// When the wait that a connection is in must be over.
+#[derive(Debug, Default)]
+pub struct Deadline {
+    at: Cell<Option<Instant>>,
+    passed: Cell<bool>,
+    timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// The driver's, for a wait that another task starts and that ends before the timer would fire.
+    driver: RefCell<Option<Waker>>,
+}
+
+impl Deadline {
+    /// Starts a wait of at most `longest` from `now` on; it replaces the one before.
+    pub fn start(&self, now: Instant, longest: Duration) {
+        let at = now.checked_add(longest);
+        self.at.set(at);
+        self.passed.set(false);
+        let timer = self.timer.borrow();
+        let is_earlier =
+            timer.as_ref().zip(at).is_some_and(|(timer, at)| at < timer.deadline().into_std());
+        if let (true, Some(driver)) = (is_earlier, self.driver.borrow().as_ref()) {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Ends the wait.
+    pub fn clear(&self) {
+        self.at.set(None);
+        self.passed.set(false);
+    }
+
+    /// Whether the wait was too long.
+    pub fn has_passed(&self) -> bool {
+        self.passed.get()
+    }
+
+    /// For the driver of the connection, after everything else had its turn: ready, once a wait, when it
+    /// was too long. Otherwise the driver's task is woken in time.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at.get() else { return Poll::Pending };
+        if self.passed.get() {
+            return Poll::Pending;
+        }
+        let mut driver = self.driver.borrow_mut();
+        if !driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            *driver = Some(cx.waker().clone());
+        }
+        let at = tokio::time::Instant::from_std(at);
+        let mut timer = self.timer.borrow_mut();
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if at < timer.deadline() {
+            timer.as_mut().reset(at);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if at <= timer.deadline() {
+                self.passed.set(true);
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(at);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    fn run(test: impl Future<Output = ()>) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().expect("a runtime").block_on(test);
+    }
+
+    fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    #[test]
+    fn a_later_wait_moves_the_timer_and_an_earlier_one_too() {
+        run(async {
+            let deadline = Deadline::default();
+            for seconds in [5, 60, 1] {
+                deadline.start(now(), Duration::from_secs(seconds));
+                let begin = now();
+                poll_fn(|cx| deadline.poll(cx)).await;
+                assert_eq!((now() - begin).as_secs(), seconds);
+                assert!(deadline.has_passed());
+            }
+        });
+    }
+
+    #[test]
+    fn an_ended_wait_never_passes() {
+        run(async {
+            let deadline = Deadline::default();
+            deadline.start(now(), Duration::from_secs(1));
+            deadline.clear();
+            let passed =
+                tokio::time::timeout(Duration::from_secs(9), poll_fn(|cx| deadline.poll(cx)));
+            assert!(passed.await.is_err());
+            assert!(!deadline.has_passed());
+        });
+    }
+}

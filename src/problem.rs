@@ -1,0 +1,80 @@
+//! Problem details for HTTP APIs (RFC 9457): how every refusal looks to a client.
+//!
+//! Never here: why something was refused, or anything the client sent.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+
+/// A refusal, as the client reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// Names the case for programs, and never changes.
+    pub code: &'static str,
+    /// The case in a few words.
+    pub title: &'static str,
+    /// What happened and what to do, for people.
+    pub detail: &'static str,
+}
+
+/// The members of RFC 9457 §3.1, and ours behind them.
+#[derive(serde::Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: String,
+    code: &'a str,
+    request_id: &'a str,
+}
+
+impl Problem {
+    /// The answer's body.
+    pub fn body(&self, request_id: &str) -> Bytes {
+        let body = Body {
+            r#type: format!("urn:keyward:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail,
+            instance: format!("urn:keyward:request:{request_id}"),
+            code: self.code,
+            request_id,
+        };
+        Bytes::from(serde_json::to_vec(&body).expect("text and numbers become JSON"))
+    }
+
+    /// The whole answer. No cache may keep it: the next request may carry a key.
+    pub fn response<B: From<Bytes>>(&self, request_id: &str) -> Response<B> {
+        let mut response = Response::new(B::from(self.body(request_id)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_has_the_members_of_the_contract() {
+        let problem = Problem {
+            status: StatusCode::FORBIDDEN,
+            code: "forbidden",
+            title: "Not allowed",
+            detail: "The key may not do this.",
+        };
+        let body: serde_json::Value = serde_json::from_slice(&problem.body("id-1")).expect("JSON");
+        let expected = serde_json::json!({
+            "type": "urn:keyward:problem:forbidden", "title": "Not allowed", "status": 403,
+            "detail": "The key may not do this.", "instance": "urn:keyward:request:id-1",
+            "code": "forbidden", "request_id": "id-1",
+        });
+        assert_eq!(body, expected);
+    }
+}
