@@ -2,12 +2,14 @@
 //!
 //! Never here: why something was refused, or anything the client sent.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 
 /// A refusal, as the client reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The status of the answer.
     pub status: StatusCode,
@@ -16,7 +18,7 @@ pub struct Problem {
     /// The case in a few words.
     pub title: &'static str,
     /// What happened and what to do, for people.
-    pub detail: &'static str,
+    pub detail: Cow<'static, str>,
 }
 
 /// The members of RFC 9457 §3.1, and ours behind them.
@@ -29,26 +31,28 @@ struct Body<'a> {
     instance: String,
     code: &'a str,
     request_id: &'a str,
+    realm: &'a str,
 }
 
 impl Problem {
     /// The answer's body.
-    pub fn body(&self, request_id: &str) -> Bytes {
+    pub fn body(&self, request_id: &str, realm: &str) -> Bytes {
         let body = Body {
             r#type: format!("urn:keyward:problem:{}", self.code),
             title: self.title,
             status: self.status.as_u16(),
-            detail: self.detail,
+            detail: &self.detail,
             instance: format!("urn:keyward:request:{request_id}"),
             code: self.code,
             request_id,
+            realm,
         };
         Bytes::from(serde_json::to_vec(&body).expect("text and numbers become JSON"))
     }
 
     /// The whole answer. No cache may keep it: the next request may carry a key.
-    pub fn response<B: From<Bytes>>(&self, request_id: &str) -> Response<B> {
-        let mut response = Response::new(B::from(self.body(request_id)));
+    pub fn response(&self, request_id: &str, realm: &str) -> Response<Bytes> {
+        let mut response = Response::new(self.body(request_id, realm));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -67,13 +71,13 @@ mod tests {
             status: StatusCode::FORBIDDEN,
             code: "forbidden",
             title: "Not allowed",
-            detail: "The key may not do this.",
+            detail: Cow::Borrowed("The key may not do this."),
         };
-        let body: serde_json::Value = serde_json::from_slice(&problem.body("id-1")).expect("JSON");
+        let body: serde_json::Value = serde_json::from_slice(&problem.body("id-1", "orders")).expect("JSON");
         let expected = serde_json::json!({
             "type": "urn:keyward:problem:forbidden", "title": "Not allowed", "status": 403,
             "detail": "The key may not do this.", "instance": "urn:keyward:request:id-1",
-            "code": "forbidden", "request_id": "id-1",
+            "code": "forbidden", "request_id": "id-1", "realm": "orders",
         });
         assert_eq!(body, expected);
     }

@@ -25,6 +25,16 @@ pub enum KeySource {
     Query(String),
 }
 
+impl KeySource {
+    /// The name of the header or parameter.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Header { name, .. } => name.as_str(),
+            Self::Query(parameter) => parameter,
+        }
+    }
+}
+
 /// How a header value holds the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scheme {

@@ -2,6 +2,7 @@
 //!
 //! Never here: whether they may do what they ask for (see [`policy`](crate::policy)).
 
+pub mod challenge;
 pub mod credentials;
 
 use std::sync::Arc;

@@ -1,0 +1,224 @@
+//! Every way a request can be refused, and the one table of what the client then gets (DESIGN: the answers
+//! of the contract).
+//!
+//! The match has no wildcard: a new case does not compile without its status, its code and its words.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::auth::Unauthenticated;
+use crate::policy::Denied;
+use crate::policy::paths::Ambiguity;
+use crate::problem::Problem;
+
+/// Why a request is not, or could not be, forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It could not be parsed.
+    Unparsable,
+    /// `Host` is missing, double or malformed.
+    BadHost,
+    /// Its framing fields can be read in two ways.
+    BadFraming,
+    /// Its path can be read in two ways.
+    AmbiguousPath(Ambiguity),
+    /// Nobody is known to have sent it.
+    Unauthenticated(Unauthenticated),
+    /// The caller may not use this method here.
+    MethodNotAllowed,
+    /// The caller's role may not pass.
+    RoleNotAllowed,
+    /// No route speaks for the path.
+    NoRoute,
+    /// CONNECT and TRACE are never forwarded.
+    MethodNotSupported,
+    /// It asks for another protocol on this connection.
+    UpgradeNotSupported,
+    /// Its head is larger than the limit, or has more fields.
+    HeadersTooLarge,
+    /// Its body is larger than the limit.
+    BodyTooLarge,
+    /// Its body broke off or is malformed.
+    BodyBroken,
+    /// Its head or body did not come in time.
+    RequestTimeout,
+    /// No endpoint took the connection.
+    UpstreamConnect,
+    /// An endpoint did not take the connection, or did not answer, in time.
+    UpstreamTimeout,
+    /// An endpoint broke off or answered something that is no HTTP.
+    UpstreamProtocol,
+}
+
+impl From<Ambiguity> for Refusal {
+    fn from(ambiguity: Ambiguity) -> Self {
+        Self::AmbiguousPath(ambiguity)
+    }
+}
+
+impl From<Denied<Unauthenticated>> for Refusal {
+    fn from(denied: Denied<Unauthenticated>) -> Self {
+        match denied {
+            Denied::Unauthenticated(reason) => Self::Unauthenticated(reason),
+            Denied::NoRoute => Self::NoRoute,
+            Denied::Method => Self::MethodNotAllowed,
+            Denied::Role => Self::RoleNotAllowed,
+        }
+    }
+}
+
+impl Refusal {
+    /// What the client gets.
+    pub fn problem(self) -> Problem {
+        let (status, code, title, detail) = match self {
+            Self::Unparsable => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "Malformed request",
+                "The request is not well-formed HTTP/1.1.",
+            ),
+            Self::BadHost => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "Malformed request",
+                "The request needs exactly one well-formed Host field (RFC 9112, section 3.2).",
+            ),
+            Self::BadFraming => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "Malformed request",
+                "The length of the request's body can be read in two ways (RFC 9112, section 6).",
+            ),
+            Self::AmbiguousPath(ambiguity) => {
+                return Problem {
+                    status: StatusCode::BAD_REQUEST,
+                    code: "ambiguous_path",
+                    title: "Ambiguous path",
+                    detail: Cow::Owned(format!("The path {}.", ambiguity.reason())),
+                };
+            }
+            Self::Unauthenticated(reason) => return unauthenticated(reason),
+            Self::MethodNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not allowed",
+                "This method is not allowed on this path.",
+            ),
+            Self::RoleNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not allowed",
+                "The role of this API key is not allowed to do this.",
+            ),
+            Self::NoRoute => (
+                StatusCode::NOT_FOUND,
+                "no_route",
+                "Not found",
+                "Nothing is served under this path.",
+            ),
+            Self::MethodNotSupported => (
+                StatusCode::NOT_IMPLEMENTED,
+                "method_not_supported",
+                "Method not supported",
+                "CONNECT and TRACE are not supported.",
+            ),
+            Self::UpgradeNotSupported => (
+                StatusCode::NOT_IMPLEMENTED,
+                "upgrade_not_supported",
+                "Upgrade not supported",
+                "Changing the protocol of a connection is not supported.",
+            ),
+            Self::HeadersTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "Request head too large",
+                "The request line and header fields are larger, or more, than this server takes.",
+            ),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "Request body too large",
+                "The request's body is larger than this server takes.",
+            ),
+            Self::BodyBroken => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "Malformed request",
+                "The request's body broke off or is malformed.",
+            ),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "Request timed out",
+                "The request did not arrive in time.",
+            ),
+            Self::UpstreamConnect => (
+                StatusCode::BAD_GATEWAY,
+                "upstream_connect",
+                "Service not reachable",
+                "The service behind this server could not be reached.",
+            ),
+            Self::UpstreamTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_timeout",
+                "Service timed out",
+                "The service behind this server did not answer in time.",
+            ),
+            Self::UpstreamProtocol => (
+                StatusCode::BAD_GATEWAY,
+                "upstream_protocol",
+                "Service broke off",
+                "The service behind this server broke off or did not answer in HTTP.",
+            ),
+        };
+        Problem { status, code, title, detail: Cow::Borrowed(detail) }
+    }
+
+    /// Whether the rest of the connection can no longer be read: it is closed behind the answer.
+    pub fn closes(self) -> bool {
+        match self {
+            Self::Unparsable
+            | Self::BadHost
+            | Self::BadFraming
+            | Self::HeadersTooLarge
+            | Self::BodyTooLarge
+            | Self::BodyBroken
+            | Self::RequestTimeout => true,
+            Self::AmbiguousPath(_)
+            | Self::Unauthenticated(_)
+            | Self::MethodNotAllowed
+            | Self::RoleNotAllowed
+            | Self::NoRoute
+            | Self::MethodNotSupported
+            | Self::UpgradeNotSupported
+            | Self::UpstreamConnect
+            | Self::UpstreamTimeout
+            | Self::UpstreamProtocol => false,
+        }
+    }
+}
+
+fn unauthenticated(reason: Unauthenticated) -> Problem {
+    let (status, code, title, detail) = match reason {
+        Unauthenticated::MissingKey => {
+            (StatusCode::UNAUTHORIZED, "missing_key", "API key needed", "The request carries no API key.")
+        }
+        Unauthenticated::InvalidKey => {
+            (StatusCode::UNAUTHORIZED, "invalid_key", "API key not valid", "The API key is not known here.")
+        }
+        Unauthenticated::KeyDisabled => {
+            (StatusCode::UNAUTHORIZED, "key_disabled", "API key disabled", "The API key has been disabled.")
+        }
+        Unauthenticated::KeyExpired => {
+            (StatusCode::UNAUTHORIZED, "key_expired", "API key expired", "The API key has expired.")
+        }
+        Unauthenticated::Ambiguous => (
+            StatusCode::BAD_REQUEST,
+            "ambiguous_credentials",
+            "Ambiguous credentials",
+            "The request carries two different API keys.",
+        ),
+    };
+    Problem { status, code, title, detail: Cow::Borrowed(detail) }
+}

@@ -1,0 +1,88 @@
+//! One generation of everything that can be reloaded, and the place where the current one is found.
+//!
+//! What must agree lives under one swap: a request loads the snapshot once and keeps it to its end, so it
+//! never sees the routes of one generation with the keys of another.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::auth::challenge::Challenges;
+use crate::auth::credentials::KeySources;
+use crate::config::Config;
+use crate::keys::table::KeyTable;
+use crate::redact::Redactor;
+use crate::upstream::client::PoolLimits;
+use crate::upstream::{Registry, Upstream};
+
+/// One generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts the loads that were taken; the first is 1.
+    pub generation: u64,
+    /// What the operator wrote, routes compiled.
+    pub config: Config,
+    /// Every key.
+    pub keys: KeyTable,
+    /// Where requests carry their key.
+    pub sources: KeySources,
+    /// What a refusal says about where a key belongs.
+    pub challenges: Challenges,
+    /// By their place in the configuration.
+    pub upstreams: Vec<Upstream>,
+    /// How long and how many idle connections to endpoints are kept.
+    pub pool_limits: PoolLimits,
+    /// How what a client sent is shown.
+    pub redactor: Redactor,
+}
+
+/// The current snapshot, and what outlives it.
+#[derive(Debug)]
+pub struct Shared {
+    current: ArcSwap<Snapshot>,
+    endpoints: Registry,
+}
+
+impl Shared {
+    /// Starts with generation 1.
+    pub fn new(config: Config, keys: KeyTable) -> Self {
+        let endpoints = Registry::default();
+        let first = Snapshot::new(config, keys, &endpoints, 1);
+        Self { current: ArcSwap::from_pointee(first), endpoints }
+    }
+
+    /// Where the current snapshot is found; for a worker's `arc_swap::Cache`.
+    pub fn current(&self) -> &ArcSwap<Snapshot> {
+        &self.current
+    }
+
+    /// Swaps in a new generation and says its number. To be called by one thread only.
+    pub fn replace(&self, config: Config, keys: KeyTable) -> u64 {
+        let generation = self.current.load().generation + 1;
+        self.current.store(Arc::new(Snapshot::new(config, keys, &self.endpoints, generation)));
+        generation
+    }
+}
+
+impl Snapshot {
+    fn new(config: Config, keys: KeyTable, registry: &Registry, generation: u64) -> Self {
+        let upstream = |configured: &crate::config::Upstream| Upstream {
+            name: configured.name.clone(),
+            endpoints: configured.endpoints.iter().map(|e| registry.endpoint(&e.host, e.port)).collect(),
+        };
+        let auth = &config.auth;
+        Self {
+            generation,
+            keys,
+            sources: KeySources::new(&auth.key_sources, auth.hide_credentials),
+            challenges: Challenges::new(&config.realm, &auth.key_sources),
+            upstreams: config.upstreams.iter().map(upstream).collect(),
+            pool_limits: PoolLimits {
+                keep_alive: config.server.timeouts.upstream_keep_alive,
+                idle: config.server.limits.upstream_idle,
+            },
+            redactor: Redactor::new(config.keys.prefix.as_str(), auth.key_sources.iter().map(|s| s.name())),
+            config,
+        }
+    }
+}
