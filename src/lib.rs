@@ -10,4 +10,6 @@ pub mod keys;
 pub mod policy;
 pub mod problem;
 pub mod redact;
+pub mod snapshot;
+pub mod telemetry;
 pub mod upstream;

@@ -1,0 +1,86 @@
+//! JSON's strings and numbers, appended to a line.
+
+use std::fmt::{self, Display, Write};
+
+/// Appends `text` between quotes, escaped (RFC 8259 §7).
+pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    push_escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends what `value` displays, between quotes, escaped.
+pub(super) fn push_display(out: &mut Vec<u8>, value: impl Display) {
+    out.push(b'"');
+    write!(Escaped(out), "{value}").expect("a buffer takes everything");
+    out.push(b'"');
+}
+
+struct Escaped<'a>(&'a mut Vec<u8>);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        push_escaped(self.0, text);
+        Ok(())
+    }
+}
+
+fn push_escaped(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let bytes = text.as_bytes();
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
+        let byte = rest[at];
+        out.extend_from_slice(&rest[..at]);
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            _ => {
+                let hex = |nibble: u8| HEX[usize::from(nibble)];
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]);
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends a decimal number.
+pub(super) fn push_u64(out: &mut Vec<u8>, mut number: u64) {
+    const DIGITS: usize = 20; // of u64::MAX
+    let mut digits = [0; DIGITS];
+    let mut at = DIGITS;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn strings_are_what_serde_json_reads(text in any::<String>()) {
+            let (mut plain, mut displayed) = (Vec::new(), Vec::new());
+            push_string(&mut plain, &text);
+            push_display(&mut displayed, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&plain).ok(), Some(text));
+            prop_assert_eq!(plain, displayed);
+        }
+
+        #[test]
+        fn numbers_are_decimal(number in any::<u64>()) {
+            let mut out = Vec::new();
+            push_u64(&mut out, number);
+            prop_assert_eq!(String::from_utf8(out).ok(), Some(number.to_string()));
+        }
+    }
+}
