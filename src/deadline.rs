@@ -32,7 +32,14 @@ impl Deadline {
         let timer = self.timer.borrow();
         let is_earlier =
             timer.as_ref().zip(at).is_some_and(|(timer, at)| at < timer.deadline().into_std());
-        if let (true, Some(driver)) = (is_earlier, self.driver.borrow().as_ref()) {
+        if is_earlier {
+            self.wake_driver();
+        }
+    }
+
+    /// Has the driver look again at what it drives.
+    pub fn wake_driver(&self) {
+        if let Some(driver) = self.driver.borrow().as_ref() {
             driver.wake_by_ref();
         }
     }
@@ -51,14 +58,8 @@ impl Deadline {
     /// For the driver of the connection, after everything else had its turn: ready, once a wait, when it
     /// was too long. Otherwise the driver's task is woken in time.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = self.at.get() else { return Poll::Pending };
-        if self.passed.get() {
-            return Poll::Pending;
-        }
-        let mut driver = self.driver.borrow_mut();
-        if !driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
-            *driver = Some(cx.waker().clone());
-        }
+        self.remember(cx.waker());
+        let Some(at) = self.at.get().filter(|_| !self.passed.get()) else { return Poll::Pending };
         let at = tokio::time::Instant::from_std(at);
         let mut timer = self.timer.borrow_mut();
         let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
@@ -73,6 +74,13 @@ impl Deadline {
             timer.as_mut().reset(at);
         }
         Poll::Pending
+    }
+
+    fn remember(&self, waker: &Waker) {
+        let mut driver = self.driver.borrow_mut();
+        if !driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+            *driver = Some(waker.clone());
+        }
     }
 }
 

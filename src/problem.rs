@@ -73,7 +73,8 @@ mod tests {
             title: "Not allowed",
             detail: Cow::Borrowed("The key may not do this."),
         };
-        let body: serde_json::Value = serde_json::from_slice(&problem.body("id-1", "orders")).expect("JSON");
+        let body: serde_json::Value =
+            serde_json::from_slice(&problem.body("id-1", "orders")).expect("JSON");
         let expected = serde_json::json!({
             "type": "urn:keyward:problem:forbidden", "title": "Not allowed", "status": 403,
             "detail": "The key may not do this.", "instance": "urn:keyward:request:id-1",

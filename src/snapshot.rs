@@ -39,7 +39,7 @@ pub struct Snapshot {
 /// The current snapshot, and what outlives it.
 #[derive(Debug)]
 pub struct Shared {
-    current: ArcSwap<Snapshot>,
+    current: Arc<ArcSwap<Snapshot>>,
     endpoints: Registry,
 }
 
@@ -48,12 +48,12 @@ impl Shared {
     pub fn new(config: Config, keys: KeyTable) -> Self {
         let endpoints = Registry::default();
         let first = Snapshot::new(config, keys, &endpoints, 1);
-        Self { current: ArcSwap::from_pointee(first), endpoints }
+        Self { current: Arc::new(ArcSwap::from_pointee(first)), endpoints }
     }
 
     /// Where the current snapshot is found; for a worker's `arc_swap::Cache`.
-    pub fn current(&self) -> &ArcSwap<Snapshot> {
-        &self.current
+    pub fn current(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.current)
     }
 
     /// Swaps in a new generation and says its number. To be called by one thread only.
@@ -68,7 +68,11 @@ impl Snapshot {
     fn new(config: Config, keys: KeyTable, registry: &Registry, generation: u64) -> Self {
         let upstream = |configured: &crate::config::Upstream| Upstream {
             name: configured.name.clone(),
-            endpoints: configured.endpoints.iter().map(|e| registry.endpoint(&e.host, e.port)).collect(),
+            endpoints: configured
+                .endpoints
+                .iter()
+                .map(|e| registry.endpoint(&e.host, e.port))
+                .collect(),
         };
         let auth = &config.auth;
         Self {
@@ -81,7 +85,10 @@ impl Snapshot {
                 keep_alive: config.server.timeouts.upstream_keep_alive,
                 idle: config.server.limits.upstream_idle,
             },
-            redactor: Redactor::new(config.keys.prefix.as_str(), auth.key_sources.iter().map(|s| s.name())),
+            redactor: Redactor::new(
+                config.keys.prefix.as_str(),
+                auth.key_sources.iter().map(|s| s.name()),
+            ),
             config,
         }
     }

@@ -38,7 +38,9 @@ impl Challenges {
             lines
         };
         let values = |lines: Vec<String>| -> Vec<HeaderValue> {
-            let value = |line: &String| HeaderValue::from_str(line).expect("a checked realm is header-safe");
+            let value = |line: &String| {
+                HeaderValue::from_str(line).expect("a checked realm is header-safe")
+            };
             lines.iter().map(value).collect()
         };
         let mut insufficient = lines(Some("insufficient_scope"));
@@ -61,7 +63,8 @@ mod tests {
 
     #[test]
     fn every_source_that_can_be_named_is() {
-        let header = |name, scheme| KeySource::Header { name: HeaderName::from_static(name), scheme };
+        let header =
+            |name, scheme| KeySource::Header { name: HeaderName::from_static(name), scheme };
         let challenges = Challenges::new(
             "orders",
             &[
@@ -81,6 +84,9 @@ mod tests {
                 r#"ApiKey realm="orders", header="x-api-key", error="invalid_token""#
             ]
         );
-        assert_eq!(challenges.insufficient, [r#"Bearer realm="orders", error="insufficient_scope""#]);
+        assert_eq!(
+            challenges.insufficient,
+            [r#"Bearer realm="orders", error="insufficient_scope""#]
+        );
     }
 }

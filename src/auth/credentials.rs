@@ -88,6 +88,11 @@ impl KeySources {
         compiled
     }
 
+    /// The headers that are sources.
+    pub fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.headers.iter().map(|(name, _)| name)
+    }
+
     /// Takes the key out of a request's target and headers.
     ///
     /// A header that is a source is removed whole, in whatever form its value is: a key under a mistyped

@@ -54,6 +54,7 @@ pub enum RouteError {
 /// Every entry of one path.
 #[derive(Debug)]
 pub struct Route {
+    place: usize,
     pattern: String,
     rules: Vec<RouteRule>,
     allow_ambiguous_paths: bool,
@@ -61,6 +62,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Its place in [`RouteTable::routes`].
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
     /// The pattern as it was first written; what logs name the route by.
     pub fn pattern(&self) -> &str {
         &self.pattern
@@ -171,6 +177,7 @@ impl Compiler {
                 if at == new {
                     self.places.push(Vec::new());
                     self.routes.push(Route {
+                        place: new,
                         pattern: rule.path.clone(),
                         rules: Vec::new(),
                         allow_ambiguous_paths: true,

@@ -201,15 +201,24 @@ impl Refusal {
 
 fn unauthenticated(reason: Unauthenticated) -> Problem {
     let (status, code, title, detail) = match reason {
-        Unauthenticated::MissingKey => {
-            (StatusCode::UNAUTHORIZED, "missing_key", "API key needed", "The request carries no API key.")
-        }
-        Unauthenticated::InvalidKey => {
-            (StatusCode::UNAUTHORIZED, "invalid_key", "API key not valid", "The API key is not known here.")
-        }
-        Unauthenticated::KeyDisabled => {
-            (StatusCode::UNAUTHORIZED, "key_disabled", "API key disabled", "The API key has been disabled.")
-        }
+        Unauthenticated::MissingKey => (
+            StatusCode::UNAUTHORIZED,
+            "missing_key",
+            "API key needed",
+            "The request carries no API key.",
+        ),
+        Unauthenticated::InvalidKey => (
+            StatusCode::UNAUTHORIZED,
+            "invalid_key",
+            "API key not valid",
+            "The API key is not known here.",
+        ),
+        Unauthenticated::KeyDisabled => (
+            StatusCode::UNAUTHORIZED,
+            "key_disabled",
+            "API key disabled",
+            "The API key has been disabled.",
+        ),
         Unauthenticated::KeyExpired => {
             (StatusCode::UNAUTHORIZED, "key_expired", "API key expired", "The API key has expired.")
         }

@@ -31,7 +31,6 @@ pub struct PoolLimits {
 }
 
 /// A worker's connections.
-#[derive(Debug)]
 pub struct Client<B> {
     /// By [`Endpoint::place`].
     pools: RefCell<Vec<Rc<Pool<B>>>>,
@@ -92,19 +91,16 @@ where
 }
 
 /// Idle connections to one endpoint; the one used last is at the back.
-#[derive(Debug)]
 struct Pool<B> {
     idle: RefCell<VecDeque<Idle<B>>>,
 }
 
-#[derive(Debug)]
 struct Idle<B> {
     sender: SendRequest<B>,
     since: Instant,
 }
 
 /// The sole use of a connection for one exchange.
-#[derive(Debug)]
 pub struct Lease<B> {
     sender: SendRequest<B>,
     pool: Rc<Pool<B>>,
@@ -112,7 +108,6 @@ pub struct Lease<B> {
 }
 
 /// An exchange that did not come to an answer.
-#[derive(Debug)]
 pub struct Unanswered<B> {
     /// What went wrong.
     pub error: hyper::Error,

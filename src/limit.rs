@@ -1,0 +1,99 @@
+//! How much a client may take of us: connections, in all and from one address.
+//!
+//! Never here: what happens to a client that wants more (the acceptor decides).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Counts open connections.
+#[derive(Debug)]
+pub struct ConnectionLimit {
+    free: Arc<Semaphore>,
+    by_client: Arc<DashMap<IpAddr, usize>>,
+}
+
+/// Leave to keep one connection open; dropping it makes room.
+#[derive(Debug)]
+pub struct ConnectionSlot {
+    _place: OwnedSemaphorePermit,
+    _client: Option<Client>,
+}
+
+#[derive(Debug)]
+struct Client {
+    address: IpAddr,
+    by_client: Arc<DashMap<IpAddr, usize>>,
+}
+
+impl ConnectionLimit {
+    /// Room for `connections`.
+    pub fn new(connections: usize) -> Self {
+        let free = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+        Self { free, by_client: Arc::default() }
+    }
+
+    /// Whether there is no room at the moment.
+    pub fn is_full(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
+    /// Waits for room.
+    pub async fn wait(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Fills `place` with a connection from `address`, unless it has `most` already.
+    pub fn admit(
+        &self,
+        place: OwnedSemaphorePermit,
+        address: IpAddr,
+        most: usize,
+    ) -> Option<ConnectionSlot> {
+        let mut count = self.by_client.entry(address).or_insert(0);
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        let client = Client { address, by_client: Arc::clone(&self.by_client) };
+        Some(ConnectionSlot { _place: place, _client: Some(client) })
+    }
+
+    /// Fills `place` with a connection that no limit by address holds for: a trusted proxy's.
+    pub fn admit_trusted(&self, place: OwnedSemaphorePermit) -> ConnectionSlot {
+        ConnectionSlot { _place: place, _client: None }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.by_client.remove_if_mut(&self.address, |_, count| {
+            *count -= 1;
+            *count == 0
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_taken_until_it_is_dropped_and_leaves_nothing_behind() {
+        let limit = ConnectionLimit::new(3);
+        let place = || Arc::clone(&limit.free).try_acquire_owned().expect("room");
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let first = limit.admit(place(), address, 2).expect("the first of two");
+        let second = limit.admit(place(), address, 2).expect("the second of two");
+        assert!(limit.admit(place(), address, 2).is_none());
+        let trusted = limit.admit_trusted(place());
+        assert!(limit.is_full());
+        drop(first);
+        assert!(limit.admit(place(), address, 2).is_some());
+        drop((second, trusted));
+        assert!(limit.by_client.is_empty());
+        assert_eq!(limit.free.available_permits(), 3);
+    }
+}

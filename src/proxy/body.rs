@@ -1,0 +1,252 @@
+//! Bodies in both directions: streamed piece by piece as the other side takes them, counted, bounded in
+//! size and in time. Nothing is gathered.
+//!
+//! Never here: the bytes themselves beyond passing them on.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderName;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::context::RequestContext;
+use super::error::Refusal;
+use super::headers;
+use crate::server::connection::ConnectionInfo;
+use crate::snapshot::Snapshot;
+use crate::upstream::client::Lease;
+
+/// What is known of a request's body while it goes by.
+pub struct Upload {
+    connection: Rc<ConnectionInfo>,
+    snapshot: Arc<Snapshot>,
+    bytes: Cell<u64>,
+    has_ended: Cell<bool>,
+    /// Whether the client is what everybody waits for.
+    awaits_client: Cell<bool>,
+    fault: Cell<Option<Refusal>>,
+}
+
+impl Upload {
+    pub(super) fn new(connection: Rc<ConnectionInfo>, snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            connection,
+            snapshot,
+            bytes: Cell::new(0),
+            has_ended: Cell::new(false),
+            awaits_client: Cell::new(false),
+            fault: Cell::new(None),
+        }
+    }
+
+    /// Bytes that came so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Whether all of it was passed on.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.get()
+    }
+
+    /// Why it cannot be passed on, if that is the client's fault.
+    pub(super) fn fault(&self) -> Option<Refusal> {
+        self.fault.get()
+    }
+
+    /// Whose wait it is that was too long.
+    pub(super) fn awaits_client(&self) -> bool {
+        self.awaits_client.get()
+    }
+
+    fn fail(&self, fault: Refusal) -> BrokenBody {
+        self.fault.set(Some(fault));
+        BrokenBody
+    }
+}
+
+/// A request's body on its way to the upstream.
+pub struct RequestBody(Option<(Incoming, Rc<Upload>)>);
+
+impl RequestBody {
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Self(None)
+    }
+
+    /// `incoming`, with its progress told to `upload`.
+    pub(super) fn streaming(incoming: Incoming, upload: Rc<Upload>) -> Self {
+        Self(Some((incoming, upload)))
+    }
+}
+
+/// A body that broke off; its [`Upload`] or the log knows why.
+#[derive(Debug)]
+pub struct BrokenBody;
+
+impl std::fmt::Display for BrokenBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the body broke off")
+    }
+}
+
+impl std::error::Error for BrokenBody {}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BrokenBody;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
+        let Some((incoming, upload)) = self.0.as_mut() else { return Poll::Ready(None) };
+        let timeouts = &upload.snapshot.config.server.timeouts;
+        let deadline = upload.connection.deadline();
+        let Poll::Ready(polled) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            if !upload.awaits_client.replace(true) {
+                deadline.start(upload.connection.now(), timeouts.request_body_idle);
+            }
+            return Poll::Pending;
+        };
+        upload.awaits_client.set(false);
+        deadline.start(upload.connection.now(), timeouts.upstream_response);
+        let mut frame = match polled {
+            None => {
+                upload.has_ended.set(true);
+                return Poll::Ready(None);
+            }
+            Some(Err(_)) => return Poll::Ready(Some(Err(upload.fail(Refusal::BodyBroken)))),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref() {
+            let bytes = upload.bytes.get() + data.len() as u64;
+            upload.bytes.set(bytes);
+            if upload.snapshot.config.server.limits.body_bytes.is_some_and(|limit| bytes > limit) {
+                return Poll::Ready(Some(Err(upload.fail(Refusal::BodyTooLarge))));
+            }
+        }
+        if let Some(trailers) = frame.trailers_mut() {
+            let secrets: Vec<HeaderName> =
+                upload.snapshot.sources.header_names().cloned().collect();
+            headers::strip_trailers(trailers, &upload.snapshot.config.identity, &secrets);
+        }
+        if incoming.is_end_stream() {
+            upload.has_ended.set(true);
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|(incoming, _)| incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |(incoming, _)| incoming.size_hint())
+    }
+}
+
+/// An answer's body on its way to the client. The request's context lives in it, to the last byte.
+pub struct ResponseBody {
+    source: Source,
+    context: Box<RequestContext>,
+}
+
+enum Source {
+    /// Ours.
+    Own(Option<Bytes>),
+    /// The upstream's; the lease goes back when it ends well.
+    Upstream(Incoming, Option<Lease<RequestBody>>),
+}
+
+impl ResponseBody {
+    /// An answer of ours.
+    pub(super) fn own(body: Bytes, context: Box<RequestContext>) -> Self {
+        Self { source: Source::Own(Some(body)), context }
+    }
+
+    /// The upstream's answer over the connection under `lease`.
+    pub(super) fn upstream(
+        incoming: Incoming,
+        lease: Lease<RequestBody>,
+        context: Box<RequestContext>,
+    ) -> Self {
+        let mut body = Self { source: Source::Upstream(incoming, Some(lease)), context };
+        body.give_back_at_end();
+        body
+    }
+
+    /// Gives the connection back once the answer was read and the request was sent, both whole.
+    fn give_back_at_end(&mut self) {
+        let Source::Upstream(incoming, lease) = &mut self.source else { return };
+        if incoming.is_end_stream()
+            && self.context.upload_has_ended()
+            && let Some(lease) = lease.take()
+        {
+            self.context.give_back(lease);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokenBody;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
+        let this = &mut *self;
+        let incoming = match &mut this.source {
+            Source::Own(body) => {
+                let Some(body) = body.take().filter(|body| !body.is_empty()) else {
+                    return Poll::Ready(None);
+                };
+                this.context.count_out(body.len());
+                return Poll::Ready(Some(Ok(Frame::data(body))));
+            }
+            Source::Upstream(incoming, _) => incoming,
+        };
+        match Pin::new(&mut *incoming).poll_frame(cx) {
+            Poll::Pending if this.context.connection().deadline().has_passed() => {
+                Poll::Ready(Some(Err(this.context.break_off(Refusal::UpstreamTimeout))))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                this.context.count_out(frame.data_ref().map_or(0, Bytes::len));
+                this.give_back_at_end();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.give_back_at_end();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(_))) => {
+                Poll::Ready(Some(Err(this.context.break_off(Refusal::UpstreamProtocol))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(body) => body.as_ref().is_none_or(Bytes::is_empty),
+            Source::Upstream(incoming, _) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
+            }
+            Source::Upstream(incoming, _) => incoming.size_hint(),
+        }
+    }
+}

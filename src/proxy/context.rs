@@ -1,0 +1,199 @@
+//! What is observed of one request, from its head to the end of its answer.
+//!
+//! The context decides nothing. It is dropped on every way out, a client that left too, and its `Drop`
+//! writes the access record: no request goes unlogged.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, Uri};
+
+use super::body::{BrokenBody, RequestBody, Upload};
+use super::error::Refusal;
+use super::request_id::{self, X_REQUEST_ID};
+use super::{Proxy, forwarded};
+use crate::identity::Identity;
+use crate::policy::routes::Route;
+use crate::server::connection::ConnectionInfo;
+use crate::snapshot::Snapshot;
+use crate::telemetry::record::Record;
+use crate::upstream::Endpoint;
+use crate::upstream::client::Lease;
+
+/// The code of a request whose client left before it was answered; there is no status then.
+const CLIENT_LEFT: &str = "client_left";
+
+/// One request, as it is seen from outside.
+pub struct RequestContext {
+    proxy: Rc<Proxy>,
+    connection: Rc<ConnectionInfo>,
+    snapshot: Arc<Snapshot>,
+    started: Instant,
+    request_id: HeaderValue,
+    client: IpAddr,
+    /// The method and the target as they came; `None` if the head could not be read.
+    line: Option<(Method, Uri)>,
+    route: Option<usize>,
+    identity: Option<Arc<Identity>>,
+    endpoint: Option<Arc<Endpoint>>,
+    upload: Option<Rc<Upload>>,
+    upstream_started: Option<Instant>,
+    upstream: Option<Duration>,
+    status: Option<StatusCode>,
+    code: Option<&'static str>,
+    bytes_out: u64,
+}
+
+impl RequestContext {
+    /// Begins to observe a request; `head` is `None` if it could not be read.
+    pub(super) fn start(
+        proxy: &Rc<Proxy>,
+        connection: &Rc<ConnectionInfo>,
+        head: Option<&Parts>,
+    ) -> Box<Self> {
+        let snapshot = proxy.snapshot();
+        let networks = &snapshot.config.server.trusted_proxies;
+        let peer = connection.peer().ip();
+        let is_trusted = forwarded::is_trusted(networks, peer);
+        let foreign =
+            head.filter(|_| is_trusted).and_then(|head| request_id::foreign(&head.headers));
+        let client = head
+            .map_or(peer.to_canonical(), |head| forwarded::client(&head.headers, networks, peer));
+        Box::new(Self {
+            started: connection.now(),
+            request_id: foreign.unwrap_or_else(|| proxy.request_ids.make()),
+            client,
+            line: head.map(|head| (head.method.clone(), head.uri.clone())),
+            route: None,
+            identity: None,
+            endpoint: None,
+            upload: None,
+            upstream_started: None,
+            upstream: None,
+            status: None,
+            code: None,
+            bytes_out: 0,
+            proxy: Rc::clone(proxy),
+            connection: Rc::clone(connection),
+            snapshot,
+        })
+    }
+
+    pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    pub(super) fn connection(&self) -> &Rc<ConnectionInfo> {
+        &self.connection
+    }
+
+    pub(super) fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    fn request_id_str(&self) -> &str {
+        self.request_id.to_str().expect("ids are ASCII")
+    }
+
+    /// Whole seconds since the Unix epoch, at the start of the request.
+    pub(super) fn started_unix_s(&self) -> i64 {
+        (self.proxy.clock.unix_micros(self.started) / 1_000_000) as i64
+    }
+
+    pub(super) fn peer_is_trusted(&self) -> bool {
+        forwarded::is_trusted(
+            &self.snapshot.config.server.trusted_proxies,
+            self.connection.peer().ip(),
+        )
+    }
+
+    pub(super) fn saw_route(&mut self, route: Option<&Route>) {
+        self.route = route.map(Route::place);
+    }
+
+    pub(super) fn saw_identity(&mut self, identity: Option<&Arc<Identity>>) {
+        self.identity = identity.cloned();
+    }
+
+    pub(super) fn saw_upload(&mut self, upload: &Rc<Upload>) {
+        self.upload = Some(Rc::clone(upload));
+    }
+
+    pub(super) fn saw_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
+        self.endpoint = Some(Arc::clone(endpoint));
+        self.upstream_started.get_or_insert_with(|| self.connection.now());
+    }
+
+    pub(super) fn saw_status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.upstream = self.upstream_started.map(|started| self.connection.now() - started);
+    }
+
+    pub(super) fn upload(&self) -> Option<&Upload> {
+        self.upload.as_deref()
+    }
+
+    pub(super) fn upload_has_ended(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.has_ended())
+    }
+
+    pub(super) fn count_out(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// Notes that an answer that had begun could not be brought to its end.
+    pub(super) fn break_off(&mut self, refusal: Refusal) -> BrokenBody {
+        self.code = Some(refusal.problem().code);
+        self.connection.broke_off();
+        BrokenBody
+    }
+
+    pub(super) fn give_back(&self, lease: Lease<RequestBody>) {
+        lease.give_back(self.connection.now(), self.snapshot.pool_limits);
+    }
+
+    /// Notes the refusal and says it in problem+json.
+    pub(super) fn refuse(&mut self, refusal: Refusal) -> Response<bytes::Bytes> {
+        let problem = refusal.problem();
+        self.status = Some(problem.status);
+        self.code = Some(problem.code);
+        let mut response = problem.response(self.request_id_str(), &self.snapshot.config.realm);
+        response.headers_mut().insert(&X_REQUEST_ID, self.request_id.clone());
+        response
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        let ended = self.connection.now();
+        let body_was_read = self.upload.as_ref().is_some_and(|upload| upload.has_ended());
+        self.connection.request_ended(ended, body_was_read);
+        if self.proxy.log.is_off() {
+            return;
+        }
+        let redactor = &self.snapshot.redactor;
+        let target = self.line.as_ref().and_then(|(_, uri)| uri.path_and_query());
+        let identity = self.identity.as_deref();
+        self.proxy.log.write(&Record {
+            time: UNIX_EPOCH + Duration::from_micros(self.proxy.clock.unix_micros(self.started)),
+            request_id: self.request_id_str(),
+            client: self.client,
+            method: self.line.as_ref().map(|(method, _)| redactor.text(method.as_str().as_bytes())),
+            path: target.map(|target| redactor.target(target.as_str().as_bytes())),
+            status: self.status.map(|status| status.as_u16()),
+            code: self.code.or(if self.status.is_none() { Some(CLIENT_LEFT) } else { None }),
+            user: identity.map(Identity::user),
+            role: identity.map(|identity| identity.role().name().as_str()),
+            key_id: identity.map(Identity::key_id),
+            route: self.route.map(|place| self.snapshot.config.routes.routes()[place].pattern()),
+            endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.name()),
+            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_out: self.bytes_out,
+            duration: ended.saturating_duration_since(self.started),
+            upstream: self.upstream,
+        });
+    }
+}

@@ -1,0 +1,303 @@
+//! Header rules: what of a request's head is refused, what is removed, and what we set, in this order.
+//!
+//! [`survey`] reads a head once, before anybody is known; [`prepare`] strips and then sets, so that nothing
+//! a client sends, not even `Connection: x-auth-user`, removes or survives what we vouch for.
+//!
+//! Never here: credentials (taken out before), or anything decided from a forwarded header.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+
+use super::error::Refusal;
+use super::forwarded::{self, Via};
+use super::request_id::X_REQUEST_ID;
+use crate::identity::{Identity, IdentityHeaders};
+
+/// Longest field name whose folded spelling is looked at; none of ours is longer.
+const MAX_FOLDED_BYTES: usize = 256;
+
+/// What one reading of a head found.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Fields that never go on: hop-by-hop ones, and identity headers in any spelling.
+    remove: Vec<HeaderName>,
+    /// Fields about where the request came from; removed unless the peer is trusted.
+    forwarded: Vec<HeaderName>,
+    is_chunked: bool,
+    takes_trailers: bool,
+}
+
+/// Reads a request's head and refuses what must not be forwarded in any case.
+pub(super) fn survey(head: &Parts, ours: &IdentityHeaders) -> Result<Survey, Refusal> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::MethodNotSupported);
+    }
+    check_host(head)?;
+    let mut survey = Survey::default();
+    for name in head.headers.keys() {
+        survey.see(name, head, ours)?;
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    fn see(
+        &mut self,
+        name: &HeaderName,
+        head: &Parts,
+        ours: &IdentityHeaders,
+    ) -> Result<(), Refusal> {
+        match name.as_str() {
+            "transfer-encoding" => {
+                self.is_chunked = check_transfer_encoding(&head.headers)?;
+                self.remove.push(TRANSFER_ENCODING);
+            }
+            "connection" => self.see_connection(head)?,
+            "te" => {
+                let takes_trailers = |value: &HeaderValue| {
+                    tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
+                };
+                self.takes_trailers = head.headers.get_all(TE).iter().any(takes_trailers);
+                self.remove.push(TE);
+            }
+            "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "upgrade"
+            | "http2-settings"
+            | "expect" => {
+                self.remove.push(name.clone());
+            }
+            text => {
+                let mut buffer = [0; MAX_FOLDED_BYTES];
+                let folded = fold(text, &mut buffer);
+                if is_ours(folded, ours) {
+                    self.remove.push(name.clone());
+                } else if forwarded::is_forwarded(folded) {
+                    self.forwarded.push(name.clone());
+                } else if folded != text
+                    && matches!(folded, "transfer-encoding" | "content-length" | "host")
+                {
+                    return Err(Refusal::BadFraming);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// RFC 9110 §7.6.1: every field that any `Connection` line lists belongs to this connection only.
+    /// The framing fields do not, whatever the line says.
+    fn see_connection(&mut self, head: &Parts) -> Result<(), Refusal> {
+        for token in head.headers.get_all(CONNECTION).iter().flat_map(tokens) {
+            if token.eq_ignore_ascii_case(b"upgrade") && asks_for_other_protocol(&head.headers) {
+                return Err(Refusal::UpgradeNotSupported);
+            }
+            match HeaderName::from_bytes(token) {
+                Ok(HOST | CONTENT_LENGTH) | Err(_) => {}
+                Ok(name) => self.remove.push(name),
+            }
+        }
+        self.remove.push(CONNECTION);
+        Ok(())
+    }
+}
+
+/// What is set on a request that may go on.
+pub(super) struct Outgoing<'a> {
+    pub(super) names: &'a IdentityHeaders,
+    pub(super) identity: Option<&'a Identity>,
+    pub(super) request_id: &'a HeaderValue,
+    pub(super) via: &'a Via,
+    pub(super) peer_is_trusted: bool,
+    /// For a client of HTTP/1.0 that sent no `Host`.
+    pub(super) default_host: &'a HeaderValue,
+}
+
+/// Turns the client's head into ours: strip, then set.
+pub(super) fn prepare(head: &mut Parts, survey: &Survey, outgoing: &Outgoing<'_>) {
+    strip(&mut head.headers, survey, outgoing.peer_is_trusted);
+    let headers = &mut head.headers;
+    match head.uri.authority() {
+        // RFC 9112 §3.2.2: the target in absolute form is right, whatever Host says.
+        Some(authority) => {
+            let host =
+                HeaderValue::from_str(authority.as_str()).expect("an authority is header-safe");
+            headers.insert(HOST, host);
+        }
+        None => {
+            headers.entry(HOST).or_insert_with(|| outgoing.default_host.clone());
+        }
+    }
+    if survey.is_chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if survey.takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    outgoing.via.set(headers, outgoing.peer_is_trusted);
+    headers.insert(&X_REQUEST_ID, outgoing.request_id.clone());
+    if let Some(identity) = outgoing.identity {
+        headers.insert(&outgoing.names.user, identity.user_header());
+        headers.insert(&outgoing.names.role, identity.role().header().clone());
+        headers.insert(&outgoing.names.key_id, identity.key_id_header());
+    }
+    head.version = Version::HTTP_11;
+    if let (Some(_), Some(target)) = (head.uri.authority(), head.uri.path_and_query()) {
+        head.uri = Uri::from(target.clone());
+    }
+}
+
+fn strip(headers: &mut HeaderMap, survey: &Survey, peer_is_trusted: bool) {
+    for name in &survey.remove {
+        headers.remove(name);
+    }
+    if !peer_is_trusted {
+        for name in &survey.forwarded {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Removes from a request's trailers what its head may not carry either: RFC 9110 §6.5.1 lets a recipient
+/// merge them into the head.
+pub(super) fn strip_trailers(
+    trailers: &mut HeaderMap,
+    ours: &IdentityHeaders,
+    secrets: &[HeaderName],
+) {
+    let refused = |name: &&HeaderName| {
+        let mut buffer = [0; MAX_FOLDED_BYTES];
+        let folded = fold(name.as_str(), &mut buffer);
+        is_ours(folded, ours)
+            || forwarded::is_forwarded(folded)
+            || secrets.contains(name)
+            || matches!(
+                folded,
+                "host" | "content-length" | "transfer-encoding" | "connection" | "te" | "trailer"
+            )
+            || matches!(folded, "upgrade" | "keep-alive" | "expect" | "x-request-id")
+            || matches!(
+                folded,
+                "authorization" | "proxy-authorization" | "proxy-connection" | "cookie"
+            )
+    };
+    let refused: Vec<HeaderName> = trailers.keys().filter(refused).cloned().collect();
+    for name in refused {
+        trailers.remove(name);
+    }
+}
+
+/// Removes from an answer what belongs to the connection it came on, and names the request.
+pub(super) fn finish(headers: &mut HeaderMap, request_id: &HeaderValue) {
+    let mut remove = Vec::new();
+    for name in headers.keys() {
+        match name.as_str() {
+            "connection" => {
+                let listed = headers.get_all(CONNECTION).iter().flat_map(tokens);
+                let is_kept = |name: &HeaderName| matches!(*name, CONTENT_LENGTH);
+                remove.extend(
+                    listed
+                        .filter_map(|t| HeaderName::from_bytes(t).ok())
+                        .filter(|name| !is_kept(name)),
+                );
+                remove.push(CONNECTION);
+            }
+            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "te"
+            | "transfer-encoding" | "upgrade" => {
+                remove.push(name.clone());
+            }
+            _ => {}
+        }
+    }
+    for name in remove {
+        headers.remove(name);
+    }
+    headers.insert(&X_REQUEST_ID, request_id.clone());
+}
+
+/// RFC 9112 §3.2: exactly one `Host`, of the form `host[:port]`; HTTP/1.0 may have none.
+fn check_host(head: &Parts) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
+        (None, None) if head.version == Version::HTTP_10 => Ok(()),
+        _ => Err(Refusal::BadHost),
+    }?;
+    match head.uri.authority() {
+        Some(authority) if !is_host(authority.as_str().as_bytes()) => Err(Refusal::BadHost),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 3986 §3.2.2, without user information and without what only a confused parser would take.
+fn is_host(value: &[u8]) -> bool {
+    let is_allowed =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte);
+    if value.is_empty() || value.first() == Some(&b':') || !value.iter().all(is_allowed) {
+        return false;
+    }
+    let has_plain_name =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let name_end = value.iter().position(|byte| !has_plain_name(byte));
+    match name_end {
+        None => true,
+        Some(end) if value[end] == b':' => {
+            value[end + 1..].iter().all(u8::is_ascii_digit) && value.len() - end <= 6
+        }
+        Some(_) => Authority::try_from(value)
+            .is_ok_and(|a| a.port().is_none_or(|port| port.as_str().len() <= 5)),
+    }
+}
+
+/// Whether the body is chunked. RFC 9112 §6.1 allows more; two readers of more could disagree.
+fn check_transfer_encoding(headers: &HeaderMap) -> Result<bool, Refusal> {
+    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+        _ => return Err(Refusal::BadFraming),
+    }
+    if headers.contains_key(CONTENT_LENGTH) { Err(Refusal::BadFraming) } else { Ok(true) }
+}
+
+/// An offer of HTTP/2 may be ignored (RFC 9110 §7.8), and never goes on; others would wait for an answer.
+fn asks_for_other_protocol(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(UPGRADE)
+        .iter()
+        .flat_map(tokens)
+        .any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+}
+
+fn is_ours(folded: &str, ours: &IdentityHeaders) -> bool {
+    [&ours.user, &ours.role, &ours.key_id].iter().any(|name| folds_to(name.as_str(), folded))
+}
+
+/// Whether `name`, of the configuration, has the folded spelling `folded`.
+fn folds_to(name: &str, folded: &str) -> bool {
+    let fold_byte = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    name.len() == folded.len() && name.bytes().map(fold_byte).eq(folded.bytes())
+}
+
+/// `name` as CGI, WSGI and PHP see it: `_` and `.` are `-`. The case is folded already.
+fn fold<'a>(name: &'a str, buffer: &'a mut [u8; MAX_FOLDED_BYTES]) -> &'a str {
+    if memchr::memchr2(b'_', b'.', name.as_bytes()).is_none() {
+        return name;
+    }
+    let Some(folded) = buffer.get_mut(..name.len()) else { return name };
+    for (to, from) in folded.iter_mut().zip(name.bytes()) {
+        *to = if matches!(from, b'_' | b'.') { b'-' } else { from };
+    }
+    std::str::from_utf8(folded).unwrap_or(name)
+}
+
+/// The members of a comma-separated list.
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}

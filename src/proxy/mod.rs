@@ -1,0 +1,223 @@
+//! The life of a request, from its head to the end of its answer:
+//!
+//! ```text
+//! snapshot   = proxy.snapshot()                 one generation per request
+//! context    = RequestContext::start()          its Drop records: every exit, a client that left too
+//! survey     = headers::survey(head)            framing, Host, method
+//! taken      = sources.take(head)               the raw key leaves the request, inside Secret
+//! route      = routes.find(path)                one reading of the path
+//! caller     = authenticate(taken, keys, now)
+//! permit     = authorize(route, method, caller) no way around
+//! headers::prepare(head)                        strip, then set
+//! answer     = forward::send(permit, request)   takes the permit by value
+//! ```
+//!
+//! Every phase is a plain function of a module below; the branching is here.
+
+pub mod body;
+pub mod context;
+pub mod error;
+mod forward;
+pub mod forwarded;
+mod headers;
+pub mod request_id;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, WWW_AUTHENTICATE,
+};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::auth::{Unauthenticated, authenticate};
+use crate::clock::Clock;
+use crate::policy::{Permit, authorize, authorize_preflight};
+use crate::server::connection::ConnectionInfo;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::WorkerLog;
+use crate::upstream::balance::RoundRobin;
+use crate::upstream::client::Client;
+use body::{RequestBody, ResponseBody, Upload};
+use context::RequestContext;
+use error::Refusal;
+use headers::{Outgoing, Survey};
+use request_id::RequestIds;
+
+/// What one worker needs to handle requests. Nothing in it is shared with another worker but the snapshot.
+pub struct Proxy {
+    snapshots: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    clock: Clock,
+    request_ids: RequestIds,
+    round_robin: RoundRobin,
+    client: Client<RequestBody>,
+    log: WorkerLog,
+}
+
+impl Proxy {
+    /// For a worker that writes to `log`.
+    ///
+    /// # Errors
+    /// The operating system has no randomness.
+    pub fn new(current: Arc<ArcSwap<Snapshot>>, log: WorkerLog) -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            snapshots: RefCell::new(arc_swap::Cache::new(current)),
+            clock: Clock::new(),
+            request_ids: RequestIds::new()?,
+            round_robin: RoundRobin::default(),
+            client: Client::new(),
+            log,
+        })
+    }
+
+    /// The current snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(self.snapshots.borrow_mut().load())
+    }
+
+    /// What a worker does now and then: close idle connections to endpoints, hand over the log.
+    pub fn tick(&self, now: Instant) {
+        self.client.prune(now, self.snapshot().pool_limits);
+        self.log.flush();
+    }
+
+    /// Answers one request.
+    pub async fn handle(
+        self: &Rc<Self>,
+        connection: &Rc<ConnectionInfo>,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let (head, body) = request.into_parts();
+        connection.request_started(!body.is_end_stream());
+        let mut context = RequestContext::start(self, connection, Some(&head));
+        match self.answer(head, body, &mut context).await {
+            Ok((response, lease)) => {
+                let (mut head, body) = response.into_parts();
+                context.saw_status(head.status);
+                headers::finish(&mut head.headers, context.request_id());
+                Response::from_parts(head, ResponseBody::upstream(body, lease, context))
+            }
+            Err(refusal) => refuse(refusal, context),
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut head: Parts,
+        body: Incoming,
+        context: &mut RequestContext,
+    ) -> Result<forward::Answer, Refusal> {
+        let (permit, survey) = admit(&mut head, context)?;
+        let request_body = upload(&head, body, context)?;
+        let snapshot = Arc::clone(context.snapshot());
+        let outgoing = Outgoing {
+            names: &snapshot.config.identity,
+            identity: permit.identity().map(|identity| &**identity),
+            request_id: context.request_id(),
+            via: context.connection().via(),
+            peer_is_trusted: context.peer_is_trusted(),
+            default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
+        };
+        headers::prepare(&mut head, &survey, &outgoing);
+        let request = Request::from_parts(head, request_body);
+        forward::send(self, permit, request, context).await
+    }
+
+    /// Answers what came over `connection` and could not be read as a request; the bytes of a whole answer.
+    pub fn refuse_unread(
+        self: &Rc<Self>,
+        connection: &Rc<ConnectionInfo>,
+        refusal: Refusal,
+    ) -> Bytes {
+        let mut context = RequestContext::start(self, connection, None);
+        let response = context.refuse(refusal);
+        let mut bytes =
+            format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
+        for (name, value) in response.headers() {
+            bytes.extend_from_slice(
+                &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat(),
+            );
+        }
+        bytes.extend_from_slice(
+            format!("content-length: {}\r\n\r\n", response.body().len()).as_bytes(),
+        );
+        bytes.extend_from_slice(response.body());
+        context.count_out(response.body().len());
+        Bytes::from(bytes)
+    }
+}
+
+/// Everything that is decided about a request before anything of it goes on.
+fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Survey), Refusal> {
+    let snapshot = Arc::clone(context.snapshot());
+    let survey = headers::survey(head, &snapshot.config.identity)?;
+    let taken = snapshot.sources.take(&mut head.uri, &mut head.headers);
+    let route = snapshot.config.routes.find(head.uri.path())?;
+    context.saw_route(route);
+    if let Some(permit) =
+        preflight(head, &snapshot).and_then(|method| authorize_preflight(route, &method))
+    {
+        return Ok((permit, survey));
+    }
+    let caller = authenticate(taken, &snapshot.keys, context.started_unix_s());
+    context.saw_identity(caller.as_ref().ok());
+    let permit = authorize(route, &head.method, caller)?;
+    Ok((permit, survey))
+}
+
+/// The method a browser's CORS preflight asks about, where the configuration lets preflights pass.
+fn preflight(head: &Parts, snapshot: &Snapshot) -> Option<Method> {
+    if !snapshot.config.auth.forward_preflight || head.method != Method::OPTIONS {
+        return None;
+    }
+    head.headers.get(ORIGIN)?;
+    Method::from_bytes(head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
+}
+
+/// The request's body, bounded. One that says itself that it is too large is refused at once.
+fn upload(
+    head: &Parts,
+    body: Incoming,
+    context: &mut RequestContext,
+) -> Result<RequestBody, Refusal> {
+    if body.is_end_stream() {
+        return Ok(RequestBody::empty());
+    }
+    let limit = context.snapshot().config.server.limits.body_bytes;
+    let length =
+        head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.zip(limit).is_some_and(|(length, limit)| length > limit) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    let upload =
+        Rc::new(Upload::new(Rc::clone(context.connection()), Arc::clone(context.snapshot())));
+    context.saw_upload(&upload);
+    Ok(RequestBody::streaming(body, upload))
+}
+
+/// Says no.
+fn refuse(refusal: Refusal, mut context: Box<RequestContext>) -> Response<ResponseBody> {
+    let (mut head, body) = context.refuse(refusal).into_parts();
+    let snapshot = context.snapshot();
+    let challenges: &[HeaderValue] = match refusal {
+        Refusal::Unauthenticated(Unauthenticated::MissingKey) => &snapshot.challenges.missing,
+        Refusal::Unauthenticated(Unauthenticated::Ambiguous) => &[],
+        Refusal::Unauthenticated(_) => &snapshot.challenges.invalid,
+        Refusal::RoleNotAllowed | Refusal::MethodNotAllowed => &snapshot.challenges.insufficient,
+        _ => &[],
+    };
+    for challenge in challenges {
+        head.headers.append(WWW_AUTHENTICATE, challenge.clone());
+    }
+    if refusal.closes() {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Response::from_parts(head, ResponseBody::own(body, context))
+}

@@ -1,0 +1,259 @@
+//! One client connection: its state, its deadlines, and how it ends.
+//!
+//! hyper reads and writes the requests; [`serve`] drives it together with the connection's one
+//! [`Deadline`], answers what came too slowly, and closes so that the client still reads our last answer.
+//!
+//! Never here: what is done with a request (see [`proxy`](crate::proxy)).
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::wire::{SharedStream, Wire};
+use super::worker::Drain;
+use crate::config::{Limits, Timeouts};
+use crate::deadline::Deadline;
+use crate::proxy::Proxy;
+use crate::proxy::error::Refusal;
+use crate::proxy::forwarded::Via;
+
+/// How long a client may take to read our last answer while it still sends: as long as nginx waits between
+/// two reads of a lingering close.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of what it still sends is read and thrown away meanwhile.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for a request.
+    Idle,
+    /// Reading a request's head.
+    Head,
+    /// Serving a request.
+    Service,
+}
+
+/// One client connection, as the requests on it see it.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    peer: SocketAddr,
+    via: Via,
+    deadline: Deadline,
+    request_header: Duration,
+    keep_alive: Duration,
+    phase: Cell<Phase>,
+    /// Whether everything written so far has left.
+    is_flushed: Cell<bool>,
+    /// Whether a part of the last request's body may still be coming.
+    has_unread_body: Cell<bool>,
+    /// Whether hyper's own refusal was replaced by ours.
+    is_refused: Cell<bool>,
+    /// Whether an answer broke off, which the client must not take for its end.
+    is_broken: Cell<bool>,
+}
+
+impl ConnectionInfo {
+    fn new(peer: SocketAddr, timeouts: &Timeouts) -> Self {
+        Self {
+            peer,
+            via: Via::new(peer),
+            deadline: Deadline::default(),
+            request_header: timeouts.request_header,
+            keep_alive: timeouts.keep_alive,
+            phase: Cell::new(Phase::Head),
+            is_flushed: Cell::new(true),
+            has_unread_body: Cell::new(false),
+            is_refused: Cell::new(false),
+            is_broken: Cell::new(false),
+        }
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// What the connection tells the upstream about itself.
+    pub fn via(&self) -> &Via {
+        &self.via
+    }
+
+    /// The wait that the connection is in.
+    pub fn deadline(&self) -> &Deadline {
+        &self.deadline
+    }
+
+    /// Now.
+    pub fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// A request's head was read.
+    pub fn request_started(&self, has_body: bool) {
+        self.phase.set(Phase::Service);
+        self.is_flushed.set(false);
+        self.has_unread_body.set(has_body);
+        self.deadline.clear();
+    }
+
+    /// Its answer was written, or never will be. `body_was_read`: to its end.
+    pub fn request_ended(&self, now: Instant, body_was_read: bool) {
+        self.phase.set(Phase::Idle);
+        if body_was_read {
+            self.has_unread_body.set(false);
+        }
+        self.deadline.start(now, self.keep_alive);
+    }
+
+    /// An answer that had begun broke off.
+    pub fn broke_off(&self) {
+        self.is_broken.set(true);
+    }
+
+    /// Bytes came.
+    pub(super) fn received(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+            self.deadline.start(self.now(), self.request_header);
+        }
+    }
+
+    /// Everything written so far has left.
+    pub(super) fn flushed(&self) {
+        self.is_flushed.set(true);
+    }
+
+    /// Whether no request is served and every answer has left.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.phase.get() != Phase::Service && self.is_flushed.get()
+    }
+
+    pub(super) fn set_refused(&self) {
+        self.is_refused.set(true);
+    }
+}
+
+/// Why a connection ended.
+enum End {
+    Closed(hyper::Result<()>),
+    TooSlow,
+}
+
+/// Serves the requests that come over `stream`, to its end.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Rc<Proxy>, drain: Rc<Drain>) {
+    let snapshot = proxy.snapshot();
+    let server = &snapshot.config.server;
+    let connection = Rc::new(ConnectionInfo::new(peer, &server.timeouts));
+    connection.deadline.start(connection.now(), connection.request_header);
+    let stream: SharedStream = Rc::new(RefCell::new(stream));
+    let wire = Wire::new(Rc::clone(&stream), Rc::clone(&connection), Rc::clone(&proxy));
+    let http = builder(&server.limits);
+    drop(snapshot);
+    let _registered = drain.register(&connection);
+    let end = drive(&http, wire, &connection, &proxy, &drain).await;
+    close(end, &stream, &connection, &proxy).await;
+}
+
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(true)
+        .max_headers(limits.headers)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(MIN_BUFFER_BYTES))
+        .header_read_timeout(None);
+    builder
+}
+
+/// The smallest buffer that hyper takes.
+const MIN_BUFFER_BYTES: usize = 8192;
+
+async fn drive(
+    http: &http1::Builder,
+    wire: Wire,
+    connection: &Rc<ConnectionInfo>,
+    proxy: &Rc<Proxy>,
+    drain: &Drain,
+) -> End {
+    let service = service_fn(|request| async move {
+        Ok::<_, Infallible>(proxy.handle(connection, request).await)
+    });
+    let mut requests = pin!(http.serve_connection(TokioIo::new(wire), service));
+    let mut is_draining = false;
+    poll_fn(|cx| {
+        if drain.has_begun() && !is_draining {
+            is_draining = true;
+            requests.as_mut().graceful_shutdown();
+        }
+        loop {
+            if let Poll::Ready(result) = requests.as_mut().poll(cx) {
+                return Poll::Ready(End::Closed(result));
+            }
+            if connection.deadline.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match connection.phase.get() {
+                Phase::Idle => return Poll::Ready(End::Closed(Ok(()))),
+                Phase::Head => return Poll::Ready(End::TooSlow),
+                // Whoever waits sees that its wait was too long, and answers.
+                Phase::Service => {}
+            }
+        }
+    })
+    .await
+}
+
+async fn close(
+    end: End,
+    stream: &SharedStream,
+    connection: &Rc<ConnectionInfo>,
+    proxy: &Rc<Proxy>,
+) {
+    let refusal = match &end {
+        End::TooSlow => Some(Refusal::RequestTimeout),
+        End::Closed(Err(error)) if error.is_parse() && !connection.is_refused.get() => {
+            Some(Refusal::Unparsable)
+        }
+        End::Closed(_) => None,
+    };
+    let mut stream = stream.borrow_mut();
+    if connection.is_broken.get() {
+        // A reset is the one end that no client takes for the end of a body without a length.
+        let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+        return;
+    }
+    if let Some(refusal) = refusal {
+        let answer = proxy.refuse_unread(connection, refusal);
+        let _ = tokio::time::timeout(LINGER, stream.write_all(&answer)).await;
+    }
+    if refusal.is_some() || connection.is_refused.get() || connection.has_unread_body.get() {
+        let _ = tokio::time::timeout(LINGER, linger(&mut stream)).await;
+    }
+}
+
+/// Closing while the client still sends would reset the connection, and with it our last answer.
+async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut thrown_away = 0;
+    let mut buffer = [0; 4096];
+    while thrown_away < LINGER_BYTES {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            read => thrown_away += read,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The data plane: one thread that accepts, and workers that serve.
+//!
+//! [`start`] binds and starts everything; dropping nothing, [`Server::stop`] closes the listeners, lets what
+//! is in flight end, and says what had to be cut.
+
+mod acceptor;
+pub mod connection;
+mod wire;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::sync::watch;
+
+use crate::limit::ConnectionLimit;
+use crate::snapshot::Shared;
+use crate::telemetry::access_log::AccessLog;
+use acceptor::Acceptor;
+
+/// Connections the kernel holds for us before they are accepted; it cuts this to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A running data plane.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    acceptor: JoinHandle<()>,
+    workers: Vec<JoinHandle<io::Result<usize>>>,
+}
+
+/// Binds the addresses of the current configuration and serves on them.
+///
+/// # Errors
+/// An address cannot be bound (the error names it), or a thread cannot be had.
+pub fn start(shared: &Arc<Shared>, log: &AccessLog) -> io::Result<Server> {
+    let snapshot = shared.current().load_full();
+    let server = &snapshot.config.server;
+    let listeners =
+        server.listen.iter().map(|&address| listen(address)).collect::<io::Result<Vec<_>>>()?;
+    let addresses =
+        listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+    let (stop, stopped) = watch::channel(false);
+    let mut handles = Vec::new();
+    let mut workers = Vec::new();
+    for number in 0..server.workers.get() {
+        let (handle, worker) = worker::pair();
+        let (shared, log, shutdown) = (Arc::clone(shared), log.worker(), server.timeouts.shutdown);
+        let run = move || worker.run(&shared, log, shutdown);
+        workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
+        handles.push(handle);
+    }
+    let limit = ConnectionLimit::new(server.limits.connections);
+    let shared = Arc::clone(shared);
+    let accept = move || accept(listeners, handles, limit, shared, stopped);
+    let acceptor = thread::Builder::new().name("acceptor".to_owned()).spawn(accept)?;
+    Ok(Server { addresses, stop, acceptor, workers })
+}
+
+impl Server {
+    /// Where it listens; a port 0 of the configuration is a real one here.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops: no new connections, requests in flight end, idle connections close. Returns how many connections
+    /// had to be cut when `[server.timeouts] shutdown` was over.
+    ///
+    /// # Errors
+    /// A worker could not run.
+    pub fn stop(self) -> io::Result<usize> {
+        let _ = self.stop.send(true);
+        self.acceptor.join().map_err(|_| io::Error::other("the acceptor panicked"))?;
+        let mut cut = 0;
+        for worker in self.workers {
+            cut += worker.join().map_err(|_| io::Error::other("a worker panicked"))??;
+        }
+        Ok(cut)
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    bind().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+fn accept(
+    listeners: Vec<TcpListener>,
+    workers: Vec<worker::WorkerHandle>,
+    limit: ConnectionLimit,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let run = |runtime: tokio::runtime::Runtime| {
+        runtime.block_on(async {
+            let listeners = listeners.into_iter().map(tokio::net::TcpListener::from_std);
+            let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+            Acceptor { listeners, workers, limit, shared }.run(stop).await;
+            Ok(())
+        })
+    };
+    if let Err(error) = runtime.and_then(run) {
+        tracing::error!(%error, "connections can no longer be accepted");
+    }
+}

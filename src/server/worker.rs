@@ -1,0 +1,181 @@
+//! A worker: a thread with a runtime of its own, its own connections, upstream pool and log buffer.
+//! A request never crosses a thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::MissedTickBehavior;
+
+use super::connection::{self, ConnectionInfo};
+use crate::limit::ConnectionSlot;
+use crate::proxy::Proxy;
+use crate::snapshot::Shared;
+use crate::telemetry::access_log::WorkerLog;
+
+/// How often a worker looks after what no request looks after.
+const TICK: Duration = Duration::from_millis(100);
+/// Connections on their way to a worker; the acceptor waits when there are more.
+const ARRIVING: usize = 1024;
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) slot: ConnectionSlot,
+}
+
+/// The acceptor's side of a worker.
+#[derive(Debug)]
+pub(super) struct WorkerHandle {
+    arrivals: Sender<Arrival>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl WorkerHandle {
+    /// Open connections, those on their way too.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Hands a connection over; waits while the worker is swamped.
+    pub(super) async fn hand_over(&self, arrival: Arrival) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        // A worker that is gone is one that drains: its listener closes too.
+        let _ = self.arrivals.send(arrival).await;
+    }
+}
+
+/// What is left of a worker's connections once the handle is dropped.
+pub(super) struct Worker {
+    arrivals: Receiver<Arrival>,
+    connections: Arc<AtomicUsize>,
+}
+
+pub(super) fn pair() -> (WorkerHandle, Worker) {
+    let (sender, arrivals) = channel(ARRIVING);
+    let connections = Arc::new(AtomicUsize::new(0));
+    (
+        WorkerHandle { arrivals: sender, connections: Arc::clone(&connections) },
+        Worker { arrivals, connections },
+    )
+}
+
+impl Worker {
+    /// Serves what arrives until nothing can arrive any more; then drains, for at most `shutdown`.
+    /// Returns how many connections were cut.
+    pub(super) fn run(
+        mut self,
+        shared: &Shared,
+        log: WorkerLog,
+        shutdown: Duration,
+    ) -> io::Result<usize> {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let proxy = Rc::new(Proxy::new(shared.current(), log).map_err(io::Error::other)?);
+        let drain = Rc::new(Drain::default());
+        runtime.block_on(async {
+            self.serve(&proxy, &drain).await;
+            drain.begin();
+            self.finish(&proxy, shutdown).await;
+        });
+        proxy.tick(Instant::now());
+        Ok(self.connections.load(Ordering::Relaxed))
+    }
+
+    async fn serve(&mut self, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                arrival = self.arrivals.recv() => match arrival {
+                    Some(arrival) => self.spawn(arrival, proxy, drain),
+                    None => return,
+                },
+                now = tick.tick() => proxy.tick(now.into_std()),
+            }
+        }
+    }
+
+    fn spawn(&self, arrival: Arrival, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
+        let Arrival { stream, peer, slot } = arrival;
+        let open = Open { _slot: slot, connections: Arc::clone(&self.connections) };
+        let (proxy, drain) = (Rc::clone(proxy), Rc::clone(drain));
+        tokio::task::spawn_local(async move {
+            let _open = open;
+            match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => connection::serve(stream, peer, proxy, drain).await,
+                Err(error) => tracing::error!(%error, "a connection could not be taken over"),
+            }
+        });
+    }
+
+    async fn finish(&self, proxy: &Proxy, shutdown: Duration) {
+        let until = Instant::now() + shutdown;
+        while self.connections.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            proxy.tick(Instant::now());
+        }
+    }
+}
+
+/// Counts a connection as open until it is dropped.
+struct Open {
+    _slot: ConnectionSlot,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tells a worker's connections that no more requests are taken.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    has_begun: Cell<bool>,
+    registered: RefCell<HashMap<u64, Rc<ConnectionInfo>>>,
+    next: Cell<u64>,
+}
+
+impl Drain {
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.get()
+    }
+
+    /// Has `connection` woken when draining begins, until the registration is dropped.
+    pub(super) fn register(self: &Rc<Self>, connection: &Rc<ConnectionInfo>) -> Registration {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        self.registered.borrow_mut().insert(number, Rc::clone(connection));
+        Registration { drain: Rc::clone(self), number }
+    }
+
+    fn begin(&self) {
+        self.has_begun.set(true);
+        for connection in self.registered.borrow().values() {
+            connection.deadline().wake_driver();
+        }
+    }
+}
+
+/// A place among those that are woken.
+pub(super) struct Registration {
+    drain: Rc<Drain>,
+    number: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.drain.registered.borrow_mut().remove(&self.number);
+    }
+}
