@@ -256,10 +256,7 @@ mod tests {
     fn the_log_form_is_one_line_a_fault_in_the_order_of_the_file() {
         let mut report = Report::error(
             source("ä = 1\r\nüü = 2\n"),
-            vec![
-                Fault::at(15..16, "second").with_help("do\nthat"),
-                Fault::at(0..2, "first"),
-            ],
+            vec![Fault::at(15..16, "second").with_help("do\nthat"), Fault::at(0..2, "first")],
         );
         report.merge(Report::warning(source(""), vec![Fault::whole("odd \u{1b}[31m")]));
         let lines: Vec<String> = report.lines().collect();

@@ -5,18 +5,97 @@
 //!
 //! Never here: serde types outside `raw`, sockets, or the key file's contents.
 
+mod check;
+mod conceal;
+mod interpolate;
+mod limits;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use raw::schema;
+
 use crate::auth::credentials::KeySource;
+use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::{IdentityHeaders, Roles};
 use crate::keys::format::{Pepper, Prefix};
 use crate::policy::routes::RouteTable;
+
+/// Reads the configuration in the file at `path`, with variables from the environment of this process.
+///
+/// # Errors
+/// The report of every fault in it; of the first only when the file cannot be read.
+pub fn load(path: &Path) -> Result<Config, Report> {
+    match read(path) {
+        Ok(text) => {
+            let source = Source { path: path.to_owned(), text };
+            parse(source, |name| std::env::var(name).ok())
+        }
+        Err(fault) => {
+            let source = Source { path: path.to_owned(), text: String::new() };
+            Err(Report::error(source, vec![fault]))
+        }
+    }
+}
+
+/// Reads the configuration in `source`, with variables from `env`.
+///
+/// # Errors
+/// The report of every fault in it. Faults of the syntax come alone: what else there is in such a file is
+/// a guess.
+pub fn parse(source: Source, env: impl Fn(&str) -> Option<String>) -> Result<Config, Report> {
+    let folder = source.path.parent().unwrap_or(Path::new(""));
+    let mut check = check::Check::new(&source.text, folder, &env);
+    let config = match raw::parse(&source.text) {
+        Ok(root) => validate::validate(&mut check, root, &source.path),
+        Err(faults) => {
+            faults.into_iter().for_each(|fault| check.push(fault));
+            None
+        }
+    };
+    let (faults, warnings) = check.finish();
+    let source = Source { text: conceal::conceal(&source.text), path: source.path };
+    let warnings = Report::warning(source.clone(), warnings);
+    match config {
+        Some(config) if faults.is_empty() => Ok(Config { warnings, ..config }),
+        _ => {
+            let mut report = Report::error(source, faults);
+            report.merge(warnings);
+            Err(report)
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Fault> {
+    let unreadable = |error: io::Error| {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => "name the file with --config PATH",
+            io::ErrorKind::PermissionDenied => "let the user that runs keyward read it",
+            _ => "see that it is a plain file that can be read",
+        };
+        Fault::whole(format!("the configuration cannot be read: {error}")).with_help(help)
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(limits::FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limits::FILE_BYTES_MAX {
+        let message = format!("the file is larger than {} bytes", limits::FILE_BYTES_MAX);
+        return Err(Fault::whole(message).with_help("see that it is the right file"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Fault::whole("the file is not UTF-8").with_help("save it as UTF-8"))
+}
 
 /// A configuration without faults.
 #[derive(Debug)]
@@ -42,7 +121,7 @@ pub struct Config {
     /// Where the access log goes, and how.
     pub log: Log,
     /// Not wrong, but hardly meant: shown by `check` and at load.
-    pub warnings: crate::diagnostics::Report,
+    pub warnings: Report,
 }
 
 /// `[server]`

@@ -1,0 +1,387 @@
+//! What every part of the validation shares: gathering faults, and reading the kinds of value there are.
+//!
+//! A fault never quotes what came from the environment; it shows a string as it was written.
+//!
+//! Never here: what a particular field means.
+
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde_spanned::Spanned;
+
+use super::interpolate::{Problem, interpolate};
+use super::limits::Bounds;
+use super::raw::{Field, Given, Section, Size, Table};
+use crate::diagnostics::Fault;
+
+/// Bytes of the file.
+pub(super) type Span = Range<usize>;
+
+/// Fields of the contract that belong to later versions: the table they are in, and what to know.
+const LATER: [(&str, &str, &str); 3] = [
+    ("", "admin", "remove it: manage keys with `keyward keys`"),
+    ("server", "tls", "remove it: this version serves plain HTTP; end TLS in front of it"),
+    ("server.limits", "h2_streams", "remove it: this version speaks HTTP/1.1"),
+];
+
+/// Gathers the faults of one file.
+pub(super) struct Check<'a> {
+    text: &'a str,
+    folder: &'a Path,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+/// A string with its variables replaced.
+pub(super) struct Text {
+    pub(super) value: String,
+    pub(super) span: Span,
+    /// Between quotes and escaped, variables not replaced: may be shown.
+    pub(super) shown: String,
+    from_environment: bool,
+}
+
+impl Text {
+    /// Whether the value is the text of the file, and may be shown in part.
+    pub(super) fn is_literal(&self) -> bool {
+        !self.from_environment
+    }
+
+    /// `error` as the end of a sentence, unless it could tell what came from the environment.
+    pub(super) fn reason(&self, error: impl Display) -> String {
+        if self.from_environment { "is not allowed here".to_owned() } else { error.to_string() }
+    }
+
+    /// The candidate that was probably meant.
+    pub(super) fn meant<'c>(
+        &self,
+        candidates: impl IntoIterator<Item = &'c str>,
+    ) -> Option<&'c str> {
+        if self.from_environment { None } else { meant(&self.value, candidates) }
+    }
+}
+
+/// The candidate that `text` was probably meant to be: at most a third of its characters, and never all,
+/// are wrong.
+pub(super) fn meant<'c>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    let text = text.to_lowercase();
+    let chars = text.chars().count();
+    let most = (chars / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&text, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= most && *distance < chars)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `did you mean "viewer"?`, or all there are.
+pub(super) fn did_you_mean(meant: Option<&str>, all: &[&str]) -> String {
+    match meant {
+        Some(name) => format!("did you mean {name:?}?"),
+        None => format!("write one of: {}", all.join(", ")),
+    }
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(
+        text: &'a str,
+        folder: &'a Path,
+        env: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        Self { text, folder, env, faults: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// The faults and the warnings.
+    pub(super) fn finish(self) -> (Vec<Fault>, Vec<Fault>) {
+        (self.faults, self.warnings)
+    }
+
+    /// How many faults there are by now.
+    pub(super) fn fault_count(&self) -> usize {
+        self.faults.len()
+    }
+
+    pub(super) fn push(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    pub(super) fn fault(
+        &mut self,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.push(Fault::at(span, message).with_help(help));
+    }
+
+    pub(super) fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.warnings.push(Fault::at(span, message).with_help(help));
+    }
+
+    /// The line a place is in, from 1.
+    pub(super) fn line(&self, span: &Span) -> usize {
+        self.text[..span.start].matches('\n').count() + 1
+    }
+
+    /// A variable of the environment.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.env)(name)
+    }
+
+    /// `written`, relative to the file's folder.
+    pub(super) fn path(&mut self, text: &Text) -> PathBuf {
+        if text.value.is_empty() || text.value.contains('\0') {
+            self.fault(
+                text.span.clone(),
+                format!("{} is no path", text.shown),
+                "write a path, absolute or relative to this file",
+            );
+        }
+        self.folder.join(&text.value)
+    }
+
+    /// A file beside this one.
+    pub(super) fn in_folder(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// A value of the right type; a wrong one is a fault.
+    pub(super) fn given<T>(&mut self, Given(spanned): Given<T>) -> Option<Spanned<T>> {
+        let span = spanned.span();
+        match spanned.into_inner() {
+            Ok(value) => Some(Spanned::new(span, value)),
+            Err(expected) => {
+                let mut fault = Fault::at(span, format!("this must be {expected}"));
+                fault.help = match expected.as_str() {
+                    "a string" => Some("put it in quotes: \"…\"".to_owned()),
+                    "an array" => Some("put it in brackets: [ … ]".to_owned()),
+                    "a table" => Some(
+                        "write a [header] with the fields below it, or { field = value }"
+                            .to_owned(),
+                    ),
+                    _ => None,
+                };
+                self.push(fault);
+                None
+            }
+        }
+    }
+
+    /// A field that was given, of the right type.
+    pub(super) fn field<T>(&mut self, field: Field<T>) -> Option<Spanned<T>> {
+        self.given(field.0?)
+    }
+
+    /// A table; `name` is its place in the file. One that is missing or wrong is empty.
+    pub(super) fn section<T: Default>(&mut self, name: &str, section: Section<T>) -> T {
+        match section.0 {
+            Some(given) => self.table(name, given).into_inner(),
+            None => T::default(),
+        }
+    }
+
+    /// The same for a table that is there.
+    pub(super) fn table<T: Default>(&mut self, name: &str, given: Given<Table<T>>) -> Spanned<T> {
+        let place = given.0.span();
+        match self.given(given) {
+            Some(table) => Spanned::new(place, self.fields(name, table.into_inner())),
+            None => Spanned::new(place, T::default()),
+        }
+    }
+
+    /// The fields of a table; each unknown one is a fault.
+    pub(super) fn fields<T>(&mut self, name: &str, table: Table<T>) -> T {
+        for field in table.unknown {
+            self.unknown_field(name, &field, table.known);
+        }
+        table.fields
+    }
+
+    fn unknown_field(&mut self, table: &str, field: &Spanned<String>, known: &[&str]) {
+        let name = field.get_ref().as_str();
+        let place = if table.is_empty() { String::new() } else { format!(" in [{table}]") };
+        let later = LATER.iter().find(|(in_table, later, _)| (*in_table, *later) == (table, name));
+        let (message, help) = match later {
+            Some((_, _, help)) => {
+                (format!("{name:?}{place} is not supported by this version"), (*help).to_owned())
+            }
+            None => (
+                format!("unknown field {name:?}{place}"),
+                did_you_mean(meant(name, known.iter().copied()), known),
+            ),
+        };
+        self.fault(field.span(), message, help);
+    }
+
+    /// A string, its variables replaced.
+    pub(super) fn text(&mut self, field: Field<String>) -> Option<Text> {
+        let written = self.field(field)?;
+        self.replaced(&written)
+    }
+
+    fn replaced(&mut self, written: &Spanned<String>) -> Option<Text> {
+        let span = written.span();
+        match interpolate(written.get_ref(), self.env) {
+            Ok(text) => Some(Text {
+                value: text.value,
+                span,
+                shown: format!("{:?}", written.get_ref()),
+                from_environment: text.from_environment,
+            }),
+            Err(problems) => {
+                for problem in problems {
+                    self.unreplaced(&span, &problem);
+                }
+                None
+            }
+        }
+    }
+
+    pub(super) fn unreplaced(&mut self, string: &Span, problem: &Problem<'_>) {
+        let (reference, message, help) = match problem {
+            Problem::Missing(reference) => (
+                reference,
+                format!("the environment has no variable {reference}"),
+                "set it, or write $${ for these characters themselves",
+            ),
+            Problem::Name(reference) => (
+                reference,
+                format!("{reference:?} names no variable"),
+                "write ${NAME} with letters, digits and '_', or $${ for these characters themselves",
+            ),
+            Problem::Open(reference) => (
+                reference,
+                "no brace closes this reference to a variable".to_owned(),
+                "write ${NAME}, or $${ for these characters themselves",
+            ),
+        };
+        // The caret goes under the reference itself, unless escapes keep it from being found.
+        let place = self.text.get(string.clone()).and_then(|text| text.find(reference));
+        let span = place.map_or(string.clone(), |at| {
+            let start = string.start + at;
+            start..start + reference.len()
+        });
+        self.fault(span, message, help);
+    }
+
+    /// An array of strings, its faulty elements left out; `None` when it is missing or wrong.
+    pub(super) fn texts(
+        &mut self,
+        field: Field<Vec<Given<String>>>,
+        most: usize,
+    ) -> Option<Spanned<Vec<Text>>> {
+        let array = self.field(field)?;
+        let span = array.span();
+        self.at_most(&span, array.get_ref().len(), most);
+        let mut texts = Vec::with_capacity(array.get_ref().len());
+        for given in array.into_inner() {
+            let written = self.given(given);
+            texts.extend(written.and_then(|written| self.replaced(&written)));
+        }
+        Some(Spanned::new(span, texts))
+    }
+
+    /// A fault if there are more than `most` of something.
+    pub(super) fn at_most(&mut self, span: &Span, found: usize, most: usize) {
+        if found > most {
+            let message = format!("there are {found} of these");
+            self.fault(span.clone(), message, format!("write {most} at most"));
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn one_of<T: Copy>(
+        &mut self,
+        field: Field<String>,
+        default: T,
+        choices: &[(&str, T)],
+    ) -> T {
+        let Some(text) = self.text(field) else { return default };
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text.value) {
+            return *choice;
+        }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let meant = text.meant(words.iter().copied());
+        let help = match meant {
+            Some(_) => did_you_mean(meant, &words),
+            None => format!("write \"{}\"", words.join("\" or \"")),
+        };
+        self.fault(text.span, format!("{} is no choice here", text.shown), help);
+        default
+    }
+
+    /// A duration such as "30s".
+    pub(super) fn duration(&mut self, field: Field<String>, bounds: &Bounds<Duration>) -> Duration {
+        let Some(text) = self.text(field) else { return bounds.default };
+        match humantime::parse_duration(text.value.trim()) {
+            Ok(value) if (bounds.min..=bounds.max).contains(&value) => value,
+            Ok(_) => {
+                let (min, max) = (
+                    humantime::format_duration(bounds.min),
+                    humantime::format_duration(bounds.max),
+                );
+                let message = format!("{} is too short or too long", text.shown);
+                self.fault(text.span, message, format!("write a duration from {min} to {max}"));
+                bounds.default
+            }
+            Err(_) => {
+                let message = format!("{} is no duration", text.shown);
+                self.fault(
+                    text.span,
+                    message,
+                    "write a number and a unit: \"500ms\", \"30s\", \"5m\"",
+                );
+                bounds.default
+            }
+        }
+    }
+
+    /// A whole number from `min` to `max`.
+    pub(super) fn number(&mut self, field: Field<i64>, min: u64, max: u64) -> Option<u64> {
+        let number = self.field(field)?;
+        self.bounded(number.span(), u64::try_from(*number.get_ref()).ok(), min, max)
+    }
+
+    /// A number of bytes from `min` to `max`, as such or as a text with a unit.
+    pub(super) fn size(&mut self, field: Field<Size>, min: u64, max: u64) -> Option<u64> {
+        let size = self.field(field)?;
+        let span = size.span();
+        match size.into_inner() {
+            Size::Bytes(bytes) => self.bounded(span, u64::try_from(bytes).ok(), min, max),
+            Size::Text(written) => {
+                let text = self.replaced(&Spanned::new(span, written))?;
+                match text.value.trim().parse::<ByteSize>() {
+                    Ok(size) => self.bounded(text.span, Some(size.as_u64()), min, max),
+                    Err(_) => {
+                        let message = format!("{} is no size", text.shown);
+                        self.fault(
+                            text.span,
+                            message,
+                            "write a number and a unit: \"32KiB\", \"10MB\"",
+                        );
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// `value` is `None` for what is below every minimum.
+    fn bounded(&mut self, span: Span, value: Option<u64>, min: u64, max: u64) -> Option<u64> {
+        let fits = value.filter(|value| (min..=max).contains(value));
+        if fits.is_none() {
+            let problem = if value.is_none_or(|value| value < min) { "small" } else { "large" };
+            let help = format!("write a number from {min} to {max}");
+            self.fault(span, format!("this number is too {problem}"), help);
+        }
+        fits
+    }
+}

@@ -1,0 +1,64 @@
+//! The smallest, largest and default value of everything that is a number, in one table.
+//!
+//! Never here: what is limited, or how.
+
+use std::time::Duration;
+
+/// What a setting may be, ends included.
+pub(super) struct Bounds<T> {
+    pub(super) default: T,
+    pub(super) min: T,
+    pub(super) max: T,
+}
+
+const fn bounds<T>(default: T, min: T, max: T) -> Bounds<T> {
+    Bounds { default, min, max }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const fn s(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const HOUR_S: u64 = 60 * 60;
+const DAY_S: u64 = 24 * HOUR_S;
+
+// Timeouts. Below 10 ms a busy machine alone would run into them.
+pub(super) const REQUEST_HEADER: Bounds<Duration> = bounds(s(10), ms(10), s(10 * 60));
+pub(super) const REQUEST_BODY_IDLE: Bounds<Duration> = bounds(s(30), ms(10), s(HOUR_S));
+pub(super) const KEEP_ALIVE: Bounds<Duration> = bounds(s(75), ms(10), s(DAY_S));
+pub(super) const UPSTREAM_CONNECT: Bounds<Duration> = bounds(s(5), ms(10), s(5 * 60));
+pub(super) const UPSTREAM_RESPONSE: Bounds<Duration> = bounds(s(60), ms(10), s(DAY_S));
+pub(super) const UPSTREAM_KEEP_ALIVE: Bounds<Duration> = bounds(s(60), ms(10), s(DAY_S));
+/// Nothing at all is a choice here: cut at once.
+pub(super) const SHUTDOWN: Bounds<Duration> = bounds(s(30), s(0), s(HOUR_S));
+
+// Limits.
+pub(super) const CONNECTIONS: Bounds<u64> = bounds(16_384, 1, 1_000_000);
+pub(super) const CONNECTIONS_PER_CLIENT: Bounds<u64> = bounds(1_024, 1, 1_000_000);
+/// The parser's smallest buffer; and what one connection may make us hold.
+pub(super) const HEADER_BYTES: Bounds<u64> = bounds(32 * KIB, 8 * KIB, MIB);
+/// A browser sends about 20.
+pub(super) const HEADERS: Bounds<u64> = bounds(100, 16, 1_000);
+/// What TOML can write.
+pub(super) const BODY_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
+pub(super) const UPSTREAM_IDLE: Bounds<u64> = bounds(256, 0, 65_536);
+/// The default is the cores this process may use.
+pub(super) const WORKERS_MAX: u64 = 1_024;
+
+// How long lists and texts may be: beyond it, something wrote the file by mistake.
+pub(super) const FILE_BYTES_MAX: u64 = 4 * MIB;
+pub(super) const REALM_BYTES_MAX: usize = 128;
+pub(super) const LISTEN_MAX: usize = 64;
+pub(super) const TRUSTED_PROXIES_MAX: usize = 1_024;
+pub(super) const KEY_SOURCES_MAX: usize = 16;
+pub(super) const UPSTREAMS_MAX: usize = 256;
+pub(super) const ENDPOINTS_MAX: usize = 256;
+pub(super) const ROUTES_MAX: usize = 10_000;
+/// RFC 1035 §2.3.4.
+pub(super) const HOST_BYTES_MAX: usize = 253;

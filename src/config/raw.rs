@@ -1,0 +1,261 @@
+//! The configuration as it is written: a serde mirror of the TOML file, which is also its JSON Schema.
+//!
+//! The doc comments of the fields are what an editor shows while one types. Every field may be missing
+//! or wrong; `validate` says what that means.
+//!
+//! Never here: defaults, limits, or what fits with what.
+
+mod lenient;
+
+pub(super) use lenient::{Field, Given, Named, Table};
+
+use std::fmt::{self, Formatter};
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+use toml::de::DeTable;
+
+use crate::diagnostics::Fault;
+
+/// Reads a file; what is wrong with its values is kept beside them.
+///
+/// # Errors
+/// Every fault of its syntax.
+pub(super) fn parse(text: &str) -> Result<Table<Root>, Vec<Fault>> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return Err(errors.iter().map(syntax_fault).collect());
+    }
+    // Every value of the mirror takes whatever there is, so this fails for no document.
+    Table::deserialize(toml::Deserializer::from(document))
+        .map_err(|error| vec![syntax_fault(&error)])
+}
+
+fn syntax_fault(error: &toml::de::Error) -> Fault {
+    Fault { span: error.span(), message: error.message().to_owned(), help: None }
+}
+
+/// A part of the file that has fields of its own.
+pub(super) type Section<T> = Field<Table<T>>;
+
+/// The configuration of keyward.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "keyward")]
+#[schemars(extend("required" = ["upstreams"]))]
+pub(super) struct Root {
+    /// Named in WWW-Authenticate and in problem bodies. Default: "keyward".
+    pub(super) realm: Field<String>,
+    /// Where and how clients are served.
+    pub(super) server: Section<Server>,
+    /// Where keys are kept and what new ones look like.
+    pub(super) keys: Section<Keys>,
+    /// Where a request carries its key.
+    pub(super) auth: Section<Auth>,
+    /// The headers in which the upstream learns who called.
+    pub(super) identity: Section<Identity>,
+    /// The roles a key may have, by name.
+    pub(super) roles: Field<Named<Table<Role>>>,
+    /// The services behind keyward, by name.
+    pub(super) upstreams: Field<Named<Table<Upstream>>>,
+    /// Who may pass where. Without any, every path takes any valid key.
+    pub(super) routes: Field<Vec<Given<Table<Route>>>>,
+    /// Where the access log goes, and how.
+    pub(super) log: Section<Log>,
+}
+
+/// Where and how clients are served.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Server {
+    /// Addresses to listen on, "ADDRESS:PORT". Default: ["127.0.0.1:8080"].
+    pub(super) listen: Field<Vec<Given<String>>>,
+    /// Threads that serve requests. Default: the cores this process may use.
+    pub(super) workers: Field<i64>,
+    /// Peers whose Forwarded, X-Forwarded-* and x-request-id are believed: networks or addresses. Default: nobody.
+    pub(super) trusted_proxies: Field<Vec<Given<String>>>,
+    /// The longest waits for a next step, such as "30s" or "500ms".
+    pub(super) timeouts: Section<Timeouts>,
+    /// The most that one client, or all of them, may take.
+    pub(super) limits: Section<Limits>,
+}
+
+/// The longest waits for a next step, such as "30s" or "500ms".
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Timeouts {
+    /// From the first byte of a request to the end of its head. Default: "10s".
+    pub(super) request_header: Field<String>,
+    /// Between two pieces of a request body. Default: "30s".
+    pub(super) request_body_idle: Field<String>,
+    /// An idle connection of a client. Default: "75s".
+    pub(super) keep_alive: Field<String>,
+    /// Connecting to an endpoint. Default: "5s".
+    pub(super) upstream_connect: Field<String>,
+    /// From the end of the request to the head of the upstream's answer. Default: "60s".
+    pub(super) upstream_response: Field<String>,
+    /// An idle connection to an endpoint. Default: "60s".
+    pub(super) upstream_keep_alive: Field<String>,
+    /// From SIGTERM until what still runs is cut. Default: "30s".
+    pub(super) shutdown: Field<String>,
+}
+
+/// The most that one client, or all of them, may take.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Open client connections in all; at the limit accepting waits. Default: 16384.
+    pub(super) connections: Field<i64>,
+    /// Open connections of one client address; one more is closed at once. Default: 1024.
+    pub(super) connections_per_client: Field<i64>,
+    /// A request's head; above it 431. Default: "32KiB".
+    pub(super) header_bytes: Field<Size>,
+    /// Fields in a request's head; above it 431. Default: 100.
+    pub(super) headers: Field<i64>,
+    /// A request's body; above it 413. Default: no limit.
+    pub(super) body_bytes: Field<Size>,
+    /// Idle connections kept to one endpoint, by each worker. Default: 256.
+    pub(super) upstream_idle: Field<i64>,
+}
+
+/// A number of bytes, or a text such as "32KiB".
+#[derive(Debug, JsonSchema)]
+#[schemars(inline, untagged)]
+pub(super) enum Size {
+    /// Bytes.
+    Bytes(i64),
+    /// A number and a unit: "32KiB", "10MB".
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EitherForm;
+        impl Visitor<'_> for EitherForm {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"32KiB\" or a number of bytes")
+            }
+
+            fn visit_i64<E>(self, bytes: i64) -> Result<Size, E> {
+                Ok(Size::Bytes(bytes))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Size, E> {
+                Ok(Size::Text(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(EitherForm)
+    }
+}
+
+/// Where keys are kept and what new ones look like.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Keys {
+    /// The key file, relative to this file. Default: "keys.toml".
+    pub(super) store: Field<String>,
+    /// What keys made here begin with: 1 to 16 lower-case letters and digits. Default: "kw".
+    pub(super) prefix: Field<String>,
+    /// Keep keys as HMAC-SHA-256 with this secret, which must come from the environment: "${NAME}".
+    pub(super) pepper: Field<String>,
+}
+
+/// Where a request carries its key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Auth {
+    /// Tried in this order. Default: x-api-key, then authorization as Bearer, then as Basic.
+    pub(super) key_sources: Field<Vec<Given<Table<KeySource>>>>,
+    /// Whether every source is removed before forwarding, not only the one that matched. Default: true.
+    pub(super) hide_credentials: Field<bool>,
+    /// "forward" lets CORS preflights, which carry no key, pass as anonymous. Default: "refuse".
+    #[schemars(extend("enum" = ["forward", "refuse"]))]
+    pub(super) preflight: Field<String>,
+}
+
+/// One place a key may be in: a header or a query parameter.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct KeySource {
+    /// The name of a header.
+    pub(super) header: Field<String>,
+    /// What stands before the key in the header: "Bearer", "Basic" (the key as password, or as user name without one), or any other word.
+    pub(super) scheme: Field<String>,
+    /// The name of a query parameter. Queries end up in logs and histories: prefer a header.
+    pub(super) query: Field<String>,
+}
+
+/// The headers in which the upstream learns who called.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Identity {
+    /// Carries the user. Default: "x-auth-user".
+    pub(super) user: Field<String>,
+    /// Carries the role. Default: "x-auth-role".
+    pub(super) role: Field<String>,
+    /// Carries the key's id. Default: "x-auth-key-id".
+    pub(super) key_id: Field<String>,
+}
+
+/// A role a key may have.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Role {
+    /// Roles whose routes this one may use as well.
+    pub(super) inherits: Field<Vec<Given<String>>>,
+    /// Whose keys it may manage: those of its "own" user, or "all". Default: nobody's.
+    #[schemars(extend("enum" = ["own", "all"]))]
+    pub(super) admin: Field<String>,
+}
+
+/// A service behind keyward.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["endpoints"]))]
+pub(super) struct Upstream {
+    /// Its servers, "http://HOST[:PORT]".
+    pub(super) endpoints: Field<Vec<Given<String>>>,
+}
+
+/// Who may pass on a path.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["path"]))]
+pub(super) struct Route {
+    /// The path: "/orders", "/orders/{id}" or "/orders/{*rest}", which matches "/orders" too.
+    pub(super) path: Field<String>,
+    /// The methods this entry is for; GET covers HEAD. Default: all that no other entry of the path names.
+    pub(super) methods: Field<Vec<Given<String>>>,
+    /// Who may pass: keys of these roles, and of roles that inherit from them. Default: any valid key.
+    pub(super) roles: Field<Vec<Given<String>>>,
+    /// Whether requests without a key pass. Default: false.
+    pub(super) public: Field<bool>,
+    /// The upstream's name; may be left out while there is one.
+    pub(super) upstream: Field<String>,
+    /// "allow" takes paths that two parsers could read in two ways, such as those with %2F. Default: "refuse".
+    #[schemars(extend("enum" = ["allow", "refuse"]))]
+    pub(super) ambiguous_paths: Field<String>,
+}
+
+/// Where the access log goes, and how.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    /// "stdout", "stderr", "off" or the path of a file. Default: "stdout".
+    pub(super) access: Field<String>,
+    /// "auto" is text on a terminal and JSON elsewhere. Default: "auto".
+    #[schemars(extend("enum" = ["auto", "json", "text"]))]
+    pub(super) format: Field<String>,
+    /// When the log cannot be written as fast as requests come: "block" makes them wait, "drop" drops lines and counts them. Default: "block".
+    #[schemars(extend("enum" = ["block", "drop"]))]
+    pub(super) on_overflow: Field<String>,
+}
+
+/// The JSON Schema of the configuration file. Draft 7: the newest that every TOML editor reads.
+pub fn schema() -> serde_json::Value {
+    SchemaSettings::draft07().into_generator().into_root_schema_for::<Root>().to_value()
+}

@@ -1,0 +1,148 @@
+//! From the mirror to the [`Config`]: pure, and every fault is gathered.
+//!
+//! Each part returns something usable even when it is faulty, so that the parts behind it are checked too;
+//! with a fault anywhere, what they return goes nowhere.
+//!
+//! Never here: reading files, or how faults are shown.
+
+mod auth;
+mod roles;
+mod routes;
+mod server;
+mod upstreams;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::check::Check;
+use super::interpolate::{Problem, variable};
+use super::raw::{self, Field, Section, Table};
+use super::{AccessLog, Config, Keys, Log, LogFormat, OnOverflow, limits};
+use crate::keys::format::{Pepper, Prefix};
+use crate::redact::Secret;
+
+/// Turns `root`, read from the file at `path`, into a configuration; `None` only with a fault.
+pub(super) fn validate(
+    check: &mut Check<'_>,
+    root: Table<raw::Root>,
+    path: &Path,
+) -> Option<Config> {
+    let root = check.fields("", root);
+    let realm = realm(check, root.realm);
+    let server = server::server(check, root.server);
+    let keys = keys(check, root.keys);
+    let auth = auth::auth(check, root.auth);
+    let identity = auth::identity(check, root.identity, &auth.key_sources);
+    let roles = roles::roles(check, root.roles);
+    let upstreams = upstreams::upstreams(check, root.upstreams);
+    let routes = routes::routes(check, root.routes, &roles, &upstreams);
+    let log = log(check, root.log, &[path, keys.as_ref().map_or(path, |keys| &keys.store)]);
+    Some(Config {
+        path: path.to_owned(),
+        realm,
+        server,
+        keys: keys?,
+        auth,
+        identity: identity?,
+        roles: roles.resolved,
+        upstreams,
+        routes: Arc::new(routes?),
+        log,
+        warnings: crate::diagnostics::Report::default(),
+    })
+}
+
+fn realm(check: &mut Check<'_>, field: Field<String>) -> String {
+    let Some(text) = check.text(field) else { return "keyward".to_owned() };
+    let prints = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+    if text.value.is_empty() || !text.value.chars().all(prints) {
+        let message = format!("the realm {} cannot stand in WWW-Authenticate", text.shown);
+        check.fault(text.span, message, "write ASCII characters that print, without \" and \\");
+    } else if text.value.len() > limits::REALM_BYTES_MAX {
+        let help = format!("write {} characters at most", limits::REALM_BYTES_MAX);
+        check.fault(text.span, "the realm is too long", help);
+    }
+    text.value
+}
+
+fn keys(check: &mut Check<'_>, section: Section<raw::Keys>) -> Option<Keys> {
+    let raw = check.section("keys", section);
+    let store = match check.text(raw.store) {
+        Some(text) => check.path(&text),
+        None => check.in_folder("keys.toml"),
+    };
+    let prefix = match check.text(raw.prefix) {
+        None => Prefix::new("kw").ok(),
+        Some(text) => match Prefix::new(&text.value) {
+            Ok(prefix) => Some(prefix),
+            Err(error) => {
+                let message = format!("the prefix {} {}", text.shown, text.reason(error));
+                check.fault(text.span, message, "write 1 to 16 lower-case letters and digits");
+                None
+            }
+        },
+    };
+    let pepper = pepper(check, raw.pepper);
+    Some(Keys { store, prefix: prefix?, pepper })
+}
+
+/// A pepper goes from the environment into a [`Secret`], past the texts that may be shown.
+fn pepper(check: &mut Check<'_>, field: Field<String>) -> Option<Arc<Pepper>> {
+    let written = check.field(field)?;
+    let span = written.span();
+    let Some(name) = variable(written.get_ref()) else {
+        let help = "take it from the environment: pepper = \"${KEYWARD_PEPPER}\"";
+        check.fault(span, "a pepper must not stand in a file", help);
+        return None;
+    };
+    let Some(value) = check.variable(name) else {
+        check.unreplaced(&span, &Problem::Missing(written.get_ref()));
+        return None;
+    };
+    match Pepper::new(Secret::new(value.into_bytes())) {
+        Ok(pepper) => Some(Arc::new(pepper)),
+        Err(error) => {
+            let help = "set it to random characters, such as those of `openssl rand -hex 32`";
+            check.fault(span, format!("the pepper in {} {error}", written.get_ref()), help);
+            None
+        }
+    }
+}
+
+/// `others` are files that the log must not be appended to.
+fn log(check: &mut Check<'_>, section: Section<raw::Log>, others: &[&Path]) -> Log {
+    let raw = check.section("log", section);
+    let access = access_log(check, raw.access, others);
+    let format = check.one_of(
+        raw.format,
+        LogFormat::default(),
+        &[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)],
+    );
+    let on_overflow = check.one_of(
+        raw.on_overflow,
+        OnOverflow::default(),
+        &[("block", OnOverflow::Block), ("drop", OnOverflow::Drop)],
+    );
+    Log { access, format, on_overflow }
+}
+
+fn access_log(check: &mut Check<'_>, field: Field<String>, others: &[&Path]) -> AccessLog {
+    let Some(text) = check.text(field) else { return AccessLog::Stdout };
+    match text.value.as_str() {
+        "stdout" => return AccessLog::Stdout,
+        "stderr" => return AccessLog::Stderr,
+        "off" => return AccessLog::Off,
+        _ => {}
+    }
+    if let Some(word) = text.meant(["stdout", "stderr", "off"]) {
+        let message = format!("{} is probably meant to be {word:?}", text.shown);
+        check.fault(text.span, message, format!("write {word:?}; a file of that name is \"./…\""));
+        return AccessLog::Off;
+    }
+    let path = check.path(&text);
+    if others.contains(&path.as_path()) {
+        let help = "name a file that holds nothing but the log";
+        check.fault(text.span, "the log would be written into a file that keyward reads", help);
+    }
+    AccessLog::File(path)
+}

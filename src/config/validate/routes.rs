@@ -1,0 +1,228 @@
+//! `[[routes]]`: who may pass where.
+
+use std::collections::HashSet;
+
+use http::Method;
+use serde_spanned::Spanned;
+
+use super::roles::Declared;
+use crate::config::Upstream;
+use crate::config::check::{Check, Span, Text, did_you_mean};
+use crate::config::limits::ROUTES_MAX;
+use crate::config::raw::{self, Field, Given, Table};
+use crate::identity::MAX_ROLES;
+use crate::policy::routes::{Access, RouteError, RouteRule, RouteTable};
+
+/// Most methods one entry may name: there are 40 in the IANA registry.
+const METHODS_MAX: usize = 64;
+
+/// RFC 9110 §9.3 and RFC 5789, less the two that a proxy must not take here.
+const STANDARD_METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::OPTIONS,
+    Method::PATCH,
+];
+
+/// An entry without faults of its own, and where its parts stand.
+struct Entry {
+    rule: RouteRule,
+    path: Text,
+    methods: Vec<(Method, Span)>,
+}
+
+/// The table; `None` only with a fault.
+pub(super) fn routes(
+    check: &mut Check<'_>,
+    field: Field<Vec<Given<Table<raw::Route>>>>,
+    roles: &Declared,
+    upstreams: &[Upstream],
+) -> Option<RouteTable> {
+    let was_given = field.0.is_some();
+    let array = check.field(field);
+    if was_given && array.is_none() {
+        return None;
+    }
+    let given = match array {
+        Some(array) => {
+            check.at_most(&array.span(), array.get_ref().len(), ROUTES_MAX);
+            array.into_inner()
+        }
+        None => Vec::new(),
+    };
+    if given.is_empty() && upstreams.len() > 1 {
+        let message = "without routes it is not said which upstream requests go to";
+        check.push(crate::diagnostics::Fault::whole(message).with_help(
+            "write [[routes]] with path = \"/{*rest}\" and upstream = \"…\", or keep one upstream",
+        ));
+    }
+    let mut entries = Vec::with_capacity(given.len());
+    for given in given {
+        let table = check.table("routes", given);
+        entries.extend(entry(check, table, roles, upstreams));
+    }
+    let rules = entries.iter().map(|entry| entry.rule.clone()).collect();
+    match RouteTable::new(rules) {
+        Ok(table) => Some(table),
+        Err(errors) => {
+            for (place, error) in errors {
+                refuse(check, &entries, place, error);
+            }
+            None
+        }
+    }
+}
+
+/// One entry; `None` only with a fault.
+fn entry(
+    check: &mut Check<'_>,
+    table: Spanned<raw::Route>,
+    roles: &Declared,
+    upstreams: &[Upstream],
+) -> Option<Entry> {
+    let span = table.span();
+    let raw = table.into_inner();
+    if raw.path.0.is_none() {
+        check.fault(span.clone(), "this route has no path", "write path = \"/{*rest}\", say");
+    }
+    let path = check.text(raw.path);
+    let is_for_some = raw.methods.0.is_some();
+    let methods = methods(check, raw.methods);
+    let access = access(check, raw.public, raw.roles, roles);
+    let upstream = upstream(check, span, raw.upstream, upstreams);
+    let allow_ambiguous_paths =
+        check.one_of(raw.ambiguous_paths, false, &[("allow", true), ("refuse", false)]);
+    let path = path?;
+    let rule = RouteRule {
+        path: path.value.clone(),
+        methods: is_for_some.then(|| methods.iter().map(|(method, _)| method.clone()).collect()),
+        access,
+        upstream: upstream.unwrap_or_default(),
+        allow_ambiguous_paths,
+    };
+    Some(Entry { rule, path, methods })
+}
+
+fn methods(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<(Method, Span)> {
+    let faults_before = check.fault_count();
+    let Some(texts) = check.texts(field, METHODS_MAX) else { return Vec::new() };
+    if texts.get_ref().is_empty() && check.fault_count() == faults_before {
+        let help = "name some, or leave methods out for all that no other entry of the path names";
+        check.fault(texts.span(), "this route is for no method", help);
+    }
+    let mut seen = HashSet::new();
+    let mut methods = Vec::with_capacity(texts.get_ref().len());
+    for text in texts.into_inner() {
+        let Some(method) = method(check, &text) else { continue };
+        if seen.insert(method.clone()) {
+            methods.push((method, text.span));
+        } else {
+            check.fault(
+                text.span,
+                format!("{} is listed twice", text.shown),
+                "remove one of the two",
+            );
+        }
+    }
+    methods
+}
+
+/// Methods are tokens, and their case counts (RFC 9110 §9.1).
+fn method(check: &mut Check<'_>, text: &Text) -> Option<Method> {
+    let span = text.span.clone();
+    let Ok(method) = Method::from_bytes(text.value.as_bytes()) else {
+        let message = format!("{} is no method", text.shown);
+        check.fault(span, message, "write a name such as \"GET\"");
+        return None;
+    };
+    if matches!(method, Method::CONNECT | Method::TRACE) {
+        let message = format!("{} is never forwarded", text.shown);
+        check.fault(span, message, "remove it: a tunnel or an echo would go past every check");
+        return None;
+    }
+    let standard = STANDARD_METHODS.iter().find(|standard| {
+        **standard != method && standard.as_str().eq_ignore_ascii_case(method.as_str())
+    });
+    if let Some(standard) = standard {
+        let message = format!("{} is not {standard}: the case of a method counts", text.shown);
+        check.fault(span, message, format!("write \"{standard}\""));
+        return None;
+    }
+    Some(method)
+}
+
+fn access(
+    check: &mut Check<'_>,
+    public: Field<bool>,
+    field: Field<Vec<Given<String>>>,
+    roles: &Declared,
+) -> Access {
+    let is_public = check.field(public).is_some_and(Spanned::into_inner);
+    let faults_before = check.fault_count();
+    let Some(texts) = check.texts(field, MAX_ROLES) else {
+        return if is_public { Access::Public } else { Access::AnyKey };
+    };
+    if is_public {
+        let help = "remove roles, or remove public";
+        check.fault(texts.span(), "a public route lets everybody pass, so it takes no roles", help);
+    } else if texts.get_ref().is_empty() && check.fault_count() == faults_before {
+        let help = "name some, or leave roles out to let any valid key pass";
+        check.fault(texts.span(), "no role may pass this route", help);
+    }
+    Access::Roles(roles.set(check, texts.get_ref()))
+}
+
+/// The place of the upstream that `field` names, or of the only one.
+fn upstream(
+    check: &mut Check<'_>,
+    route: Span,
+    field: Field<String>,
+    upstreams: &[Upstream],
+) -> Option<usize> {
+    let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    if field.0.is_none() {
+        if names.len() > 1 {
+            let help = format!("write upstream = \"…\" with one of: {}", names.join(", "));
+            check.fault(route, "this route does not say which upstream it goes to", help);
+        }
+        return Some(0);
+    }
+    let text = check.text(field)?;
+    let place = names.iter().position(|name| *name == text.value);
+    if place.is_none() && !names.is_empty() {
+        let help = did_you_mean(text.meant(names.iter().copied()), &names);
+        check.fault(text.span, format!("no upstream is called {}", text.shown), help);
+    }
+    place
+}
+
+/// Tells why the entry at `place` does not fit with those before it.
+fn refuse(check: &mut Check<'_>, entries: &[Entry], place: usize, error: RouteError) {
+    let entry = &entries[place];
+    let path = &entry.path;
+    match error {
+        RouteError::Pattern(reason) => {
+            let message = format!("{} cannot be the path of a route", path.shown);
+            check.fault(path.span.clone(), message, reason);
+        }
+        RouteError::MethodTwice { method: Some(method), earlier } => {
+            let line = check.line(&entries[earlier].path.span);
+            let named = entry.methods.iter().find(|(known, _)| *known == method);
+            let span = named.map_or(&path.span, |(_, span)| span).clone();
+            let message =
+                format!("line {line} already says who may use {method} on {}", path.shown);
+            check.fault(span, message, format!("take {method} out of one of the two entries"));
+        }
+        RouteError::MethodTwice { method: None, earlier } => {
+            let line = check.line(&entries[earlier].path.span);
+            let message = format!(
+                "line {line} already says who may use every other method on {}",
+                path.shown
+            );
+            check.fault(path.span.clone(), message, "give one of the two entries its methods");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `[server]`: addresses, workers, whom to believe, timeouts and limits.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+
+use ipnet::IpNet;
+
+use crate::config::check::{Check, Text};
+use crate::config::limits::{self, Bounds};
+use crate::config::raw::{self, Field, Given, Section};
+use crate::config::{Limits, Server, Timeouts};
+
+pub(super) fn server(check: &mut Check<'_>, section: Section<raw::Server>) -> Server {
+    let raw = check.section("server", section);
+    Server {
+        listen: listen(check, raw.listen),
+        workers: workers(check, raw.workers),
+        trusted_proxies: trusted_proxies(check, raw.trusted_proxies),
+        timeouts: timeouts(check, raw.timeouts),
+        limits: limits(check, raw.limits),
+    }
+}
+
+fn listen(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<SocketAddr> {
+    let faults_before = check.fault_count();
+    let Some(texts) = check.texts(field, limits::LISTEN_MAX) else {
+        return vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))];
+    };
+    let span = texts.span();
+    let texts = texts.into_inner();
+    if texts.is_empty() && check.fault_count() == faults_before {
+        check.fault(span, "there is no address to listen on", "write [\"127.0.0.1:8080\"]");
+    }
+    let mut addresses = Vec::with_capacity(texts.len());
+    for text in texts {
+        match text.value.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 && addresses.contains(&address) => {
+                let message = format!("{} is listed twice", text.shown);
+                check.fault(text.span, message, "remove one of the two");
+            }
+            Ok(address) => addresses.push(address),
+            Err(_) => {
+                let message = format!("{} is no address to listen on", text.shown);
+                let help = listen_help(&text);
+                check.fault(text.span, message, help);
+            }
+        }
+    }
+    addresses
+}
+
+/// What to write instead of the forms that other programs take.
+fn listen_help(text: &Text) -> String {
+    let general = "write an address and a port: \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned();
+    if !text.is_literal() {
+        return general;
+    }
+    let value = text.value.as_str();
+    if let Ok(address) = value.parse::<IpAddr>() {
+        return format!("add the port: \"{}\"", SocketAddr::new(address, 8080));
+    }
+    match value.rsplit_once(':').unwrap_or(("", value)) {
+        ("" | "*", port) if port.parse::<u16>().is_ok() => format!(
+            "write \"127.0.0.1:{port}\" for this machine only, or \"0.0.0.0:{port}\" or \"[::]:{port}\" for everybody"
+        ),
+        ("localhost", port) if port.parse::<u16>().is_ok() => format!("write \"127.0.0.1:{port}\""),
+        _ => general,
+    }
+}
+
+fn workers(check: &mut Check<'_>, field: Field<i64>) -> NonZeroUsize {
+    check
+        .number(field, 1, limits::WORKERS_MAX)
+        .and_then(|workers| usize::try_from(workers).ok())
+        .and_then(NonZeroUsize::new)
+        .or_else(|| std::thread::available_parallelism().ok())
+        .unwrap_or(NonZeroUsize::MIN)
+}
+
+fn trusted_proxies(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<IpNet> {
+    let Some(texts) = check.texts(field, limits::TRUSTED_PROXIES_MAX) else { return Vec::new() };
+    let mut networks = Vec::with_capacity(texts.get_ref().len());
+    for text in texts.into_inner() {
+        let address = text.value.parse::<IpAddr>().map(IpNet::from);
+        match address.or_else(|_| text.value.parse::<IpNet>()) {
+            Ok(network) if network != network.trunc() => {
+                let message = format!("{} has bits beyond its prefix", text.shown);
+                let help = match text.is_literal() {
+                    true => format!(
+                        "write \"{}\" for the network, or \"{}\" for the one address",
+                        network.trunc(),
+                        network.addr()
+                    ),
+                    false => "write the network's first address".to_owned(),
+                };
+                check.fault(text.span, message, help);
+            }
+            Ok(network) => {
+                if network.prefix_len() == 0 {
+                    let message =
+                        "everybody's Forwarded, X-Forwarded-* and x-request-id are believed";
+                    check.warn(text.span, message, "name the networks of your own proxies");
+                }
+                networks.push(network);
+            }
+            Err(_) => {
+                let message = format!("{} is no network", text.shown);
+                check.fault(
+                    text.span,
+                    message,
+                    "write \"10.0.0.0/8\", \"fd00::/8\" or one address",
+                );
+            }
+        }
+    }
+    networks
+}
+
+fn timeouts(check: &mut Check<'_>, section: Section<raw::Timeouts>) -> Timeouts {
+    let raw = check.section("server.timeouts", section);
+    Timeouts {
+        request_header: check.duration(raw.request_header, &limits::REQUEST_HEADER),
+        request_body_idle: check.duration(raw.request_body_idle, &limits::REQUEST_BODY_IDLE),
+        keep_alive: check.duration(raw.keep_alive, &limits::KEEP_ALIVE),
+        upstream_connect: check.duration(raw.upstream_connect, &limits::UPSTREAM_CONNECT),
+        upstream_response: check.duration(raw.upstream_response, &limits::UPSTREAM_RESPONSE),
+        upstream_keep_alive: check.duration(raw.upstream_keep_alive, &limits::UPSTREAM_KEEP_ALIVE),
+        shutdown: check.duration(raw.shutdown, &limits::SHUTDOWN),
+    }
+}
+
+fn limits(check: &mut Check<'_>, section: Section<raw::Limits>) -> Limits {
+    let raw = check.section("server.limits", section);
+    let header = &limits::HEADER_BYTES;
+    let header_bytes =
+        check.size(raw.header_bytes, header.min, header.max).unwrap_or(header.default);
+    Limits {
+        connections: count(check, raw.connections, &limits::CONNECTIONS),
+        connections_per_client: count(
+            check,
+            raw.connections_per_client,
+            &limits::CONNECTIONS_PER_CLIENT,
+        ),
+        header_bytes: to_usize(header_bytes),
+        headers: count(check, raw.headers, &limits::HEADERS),
+        body_bytes: check.size(raw.body_bytes, 0, limits::BODY_BYTES_MAX),
+        upstream_idle: count(check, raw.upstream_idle, &limits::UPSTREAM_IDLE),
+    }
+}
+
+fn count(check: &mut Check<'_>, field: Field<i64>, bounds: &Bounds<u64>) -> usize {
+    to_usize(check.number(field, bounds.min, bounds.max).unwrap_or(bounds.default))
+}
+
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).expect("every maximum of these fits in 32 bits")
+}
