@@ -28,6 +28,8 @@ const RANDOM_CHARS: usize = 30;
 const CHECKSUM_CHARS: usize = 6;
 /// Random characters that [`start_of`] shows: enough to recognise a key, 154 bits stay hidden.
 const SHOWN_CHARS: usize = 4;
+/// Longest text that [`start_of`] gives.
+pub const START_MAX_BYTES: usize = PREFIX_MAX_BYTES + 1 + SHOWN_CHARS;
 /// Of a key made elsewhere, at most one character in this many is shown.
 const SHOWN_FRACTION: usize = 4;
 

@@ -1,11 +1,18 @@
-//! The keys: how they look ([`format`]), the table requests are checked against ([`table`]), and the
-//! TOML file they are kept in ([`store`]).
+//! The keys: how they look ([`format`]), the table requests are checked against ([`table`]), the TOML
+//! file they are kept in ([`store`]), and the forms in which keys come from elsewhere ([`import`]).
 //!
 //! Never here: a key itself, beyond the moment it is made or digested; HTTP; the decision who may pass.
 
 pub mod format;
+pub mod import;
 pub mod store;
 pub mod table;
+
+mod durable;
+mod edit;
+mod entries;
+mod file;
+mod mask;
 
 use jiff::Timestamp;
 
@@ -41,4 +48,42 @@ pub struct KeyRecord {
     pub disabled_reason: Option<String>,
     /// The digest of the secret before a rotation, and until when it is still taken.
     pub previous: Option<(Digest, Timestamp)>,
+}
+
+/// What a key is good for at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// It lets its holder in.
+    Enabled,
+    /// It was switched off.
+    Disabled,
+    /// Its time is over.
+    Expired,
+}
+
+impl KeyState {
+    /// The state in one word: `enabled`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl KeyRecord {
+    /// The state at `now`, by the rule of [`table::KeyTable::lookup`].
+    pub fn state(&self, now: Timestamp) -> KeyState {
+        match self.expires_at {
+            _ if !self.enabled => KeyState::Disabled,
+            Some(end) if now.as_second() >= end.as_second() => KeyState::Expired,
+            _ => KeyState::Enabled,
+        }
+    }
+
+    /// Whether `digest` is that of the key, or of its secret before a rotation.
+    pub fn has_digest(&self, digest: &Digest) -> bool {
+        self.hash == *digest || self.previous.is_some_and(|(previous, _)| previous == *digest)
+    }
 }

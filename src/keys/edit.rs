@@ -1,0 +1,287 @@
+//! Changes to the text of a key file that leave every other byte of it as people wrote it.
+//!
+//! Pure: text in, text out. Never here: files, or whether a change is allowed.
+
+use jiff::Timestamp;
+use toml::de::{DeTable, DeValue};
+use toml_edit::{ArrayOfTables, Datetime, DocumentMut, Item, RawString, Table, Value};
+
+use super::KeyRecord;
+
+/// Why a text cannot be edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EditError {
+    /// Its keys are written as `keys = [{ … }]`.
+    InlineKeys,
+}
+
+/// Who switched a key off, and why.
+#[derive(Clone, Debug)]
+pub struct Disabling {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: String,
+    /// Why; without control characters.
+    pub reason: Option<String>,
+}
+
+/// `text` with `records` behind all others.
+pub(super) fn append(text: &str, records: &[KeyRecord]) -> Result<String, EditError> {
+    if has_inline_keys(text) {
+        return Err(EditError::InlineKeys);
+    }
+    let mut edited = without_empty_list(text);
+    for record in records {
+        if !edited.is_empty() {
+            let newline = if edited.ends_with('\n') { "\n" } else { "\n\n" };
+            edited.push_str(newline);
+        }
+        edited.push_str("[[keys]]\n");
+        edited.push_str(&table(record).to_string());
+    }
+    Ok(edited)
+}
+
+/// `text` with the key at `place` switched off, or on.
+pub(super) fn set_enabled(
+    text: &str,
+    place: usize,
+    disabling: Option<&Disabling>,
+) -> Result<String, EditError> {
+    let mut document = parse(text);
+    let table =
+        tables(&mut document)?.get_mut(place).expect("the place was found in the same text");
+    set(table, "enabled", disabling.is_none().into());
+    for field in ["disabled_at", "disabled_by", "disabled_reason"] {
+        table.remove(field);
+    }
+    if let Some(disabling) = disabling {
+        set(table, "disabled_at", time(disabling.at));
+        set(table, "disabled_by", disabling.by.as_str().into());
+        if let Some(reason) = &disabling.reason {
+            set(table, "disabled_reason", reason.as_str().into());
+        }
+    }
+    Ok(document.to_string())
+}
+
+/// `text` without the key at `place` and the comment right above it; `keys = []` if it was the last.
+pub(super) fn remove(text: &str, place: usize) -> Result<String, EditError> {
+    let mut document = parse(text);
+    let tables = tables(&mut document)?;
+    let removed = tables.remove(place);
+    let kept = kept_comment(removed.decor().prefix());
+    if let Some(next) = tables.get_mut(place) {
+        let prefix = format!("{kept}{}", str_of(next.decor().prefix()));
+        next.decor_mut().set_prefix(if place == 0 && kept.is_empty() {
+            prefix.trim_start_matches(['\r', '\n']).to_owned()
+        } else {
+            prefix
+        });
+        return Ok(document.to_string());
+    }
+    let is_last = tables.is_empty();
+    let trailing = str_of(Some(document.trailing())).to_owned();
+    if !is_last {
+        document.set_trailing(format!("{kept}{trailing}"));
+        return Ok(document.to_string());
+    }
+    document.remove("keys");
+    document.set_trailing("");
+    Ok(format!("{document}{kept}keys = []\n{trailing}"))
+}
+
+/// What stands before a key but does not belong to it: everything up to the last empty line.
+fn kept_comment(prefix: Option<&RawString>) -> String {
+    let prefix = str_of(prefix);
+    let mut end = 0;
+    let mut line_end = 0;
+    for line in prefix.split_inclusive('\n') {
+        line_end += line.len();
+        if line.trim().is_empty() {
+            end = line_end;
+        }
+    }
+    let kept = &prefix[..end];
+    if kept.trim().is_empty() { String::new() } else { kept.to_owned() }
+}
+
+fn str_of(raw: Option<&RawString>) -> &str {
+    raw.and_then(RawString::as_str).unwrap_or_default()
+}
+
+fn parse(text: &str) -> DocumentMut {
+    text.parse().expect("the text was read before it is edited")
+}
+
+fn tables(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
+    document.get_mut("keys").and_then(Item::as_array_of_tables_mut).ok_or(EditError::InlineKeys)
+}
+
+fn has_inline_keys(text: &str) -> bool {
+    let document = parse(text);
+    document.get("keys").and_then(Item::as_array).is_some_and(|keys| !keys.is_empty())
+}
+
+/// `text` without its `keys = []`, which says that there are no keys.
+fn without_empty_list(text: &str) -> String {
+    let document = DeTable::parse(text).expect("the text was read before it is edited");
+    let Some((name, value)) = document.get_ref().get_key_value("keys") else {
+        return text.to_owned();
+    };
+    if !matches!(value.get_ref(), DeValue::Array(keys) if keys.is_empty()) {
+        return text.to_owned();
+    }
+    let after = text[value.span().end..].trim_start_matches([' ', '\t']);
+    let after = after.strip_prefix("\r\n").or(after.strip_prefix('\n')).unwrap_or(after);
+    format!("{}{after}", &text[..name.span().start])
+}
+
+/// Sets a field, keeping its place and the comments around it.
+fn set(table: &mut Table, field: &str, value: Value) {
+    match table.get_mut(field).and_then(Item::as_value_mut) {
+        Some(existing) => {
+            let decor = existing.decor().clone();
+            *existing = value;
+            *existing.decor_mut() = decor;
+        }
+        None => {
+            table.insert(field, Item::Value(value));
+        }
+    }
+}
+
+fn time(time: Timestamp) -> Value {
+    let datetime: Datetime = time.to_string().parse().expect("both write RFC 3339");
+    datetime.into()
+}
+
+fn table(record: &KeyRecord) -> Table {
+    let mut table = Table::new();
+    let mut put = |field, value: Option<Value>| {
+        if let Some(value) = value {
+            table.insert(field, Item::Value(value));
+        }
+    };
+    put("id", Some(record.id.as_str().into()));
+    put("hash", Some(record.hash.to_string().into()));
+    put("start", record.start.as_deref().map(Value::from));
+    put("label", Some(record.label.as_str().into()));
+    put("user", Some(record.user.as_str().into()));
+    put("role", Some(record.role.as_str().into()));
+    put("created_at", record.created_at.map(time));
+    put("enabled", Some(record.enabled.into()));
+    put("expires_at", record.expires_at.map(time));
+    put("disabled_at", record.disabled_at.map(time));
+    put("disabled_by", record.disabled_by.as_deref().map(Value::from));
+    put("disabled_reason", record.disabled_reason.as_deref().map(Value::from));
+    put("previous_hash", record.previous.map(|(digest, _)| digest.to_string().into()));
+    put("previous_expires_at", record.previous.map(|(_, until)| time(until)));
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entries;
+    use super::super::format::Hasher;
+    use super::*;
+
+    fn key(id: &str) -> String {
+        let hash = Hasher::default().digest(id.as_bytes());
+        format!(
+            "[[keys]]\nid = \"{id}\"\nhash = \"{hash}\"\nlabel = \"l\"\nuser = \"u\"\nrole = \"r\"\n"
+        )
+    }
+
+    fn records(text: &str) -> Vec<KeyRecord> {
+        let (entries, faults) = entries::parse(text);
+        assert_eq!(faults, [], "{text}");
+        entries.into_iter().map(|entry| entry.record).collect()
+    }
+
+    fn full_record() -> KeyRecord {
+        let mut record = records(&key("key_full")).remove(0);
+        record.start = Some("kw_\"2m".into());
+        record.created_at = Some(Timestamp::from_second(1_800_000_000).unwrap());
+        record.expires_at = Some(Timestamp::from_millisecond(1_900_000_000_001).unwrap());
+        record.enabled = false;
+        record.disabled_at = record.created_at;
+        record.disabled_by = Some("cli:root".into());
+        record.disabled_reason = Some("left the \"firm\" \\ ünïcode".into());
+        record.previous = Some((Hasher::default().digest(b"previous"), record.expires_at.unwrap()));
+        record
+    }
+
+    #[test]
+    fn what_is_appended_is_read_back_and_nothing_else_changes() {
+        let record = full_record();
+        let check = |text: &str, expect: &str| {
+            let edited = append(text, std::slice::from_ref(&record)).unwrap();
+            assert!(edited.starts_with(expect), "{edited}");
+            assert_eq!(records(&edited).last(), Some(&record));
+        };
+        check("", "[[keys]]\nid = \"key_full\"\n");
+        check("keys = []\n", "[[keys]]\n");
+        check("# Ours.\n\nkeys=[ ] # none yet\r\n# End.", "# Ours.\n\n# none yet\r\n# End.\n\n[[");
+        let text = format!("# Ours.\n{}# Bob:\n{}\n# End.", key("key_a"), key("key_b"));
+        check(&text, &format!("{text}\n\n[[keys]]\n"));
+    }
+
+    #[test]
+    fn a_key_is_switched_off_and_on_in_its_place() {
+        let text = format!(
+            "# Ours.\n{}enabled = true # for now\n\n# Bob's\n{}# End.\n",
+            key("key_a"),
+            key("key_b")
+        );
+        let disabling = Disabling {
+            at: Timestamp::from_second(1_800_000_000).unwrap(),
+            by: "cli:root".into(),
+            reason: Some("lost".into()),
+        };
+        let disabled = set_enabled(&text, 0, Some(&disabling)).unwrap();
+        let addition = "disabled_at = 2027-01-15T08:00:00Z\ndisabled_by = \"cli:root\"\n\
+                        disabled_reason = \"lost\"\n";
+        let expect = text.replace(
+            "enabled = true # for now\n",
+            &format!("enabled = false # for now\n{addition}"),
+        );
+        assert_eq!(disabled, expect);
+        assert_eq!(set_enabled(&disabled, 0, None).unwrap(), text);
+    }
+
+    #[test]
+    fn a_key_goes_with_the_comment_right_above_it() {
+        let (a, b, c) = (key("key_a"), key("key_b"), key("key_c"));
+        let text = format!("# Ours.\n\n# a\n{a}\n# b\n{b}\n# Carols:\n\n{c}# End.\n");
+        let check = |place, expect: String| assert_eq!(remove(&text, place).unwrap(), expect);
+        check(0, format!("# Ours.\n\n\n# b\n{b}\n# Carols:\n\n{c}# End.\n"));
+        check(1, format!("# Ours.\n\n# a\n{a}\n# Carols:\n\n{c}# End.\n"));
+        check(2, format!("# Ours.\n\n# a\n{a}\n# b\n{b}\n# Carols:\n\n# End.\n"));
+    }
+
+    #[test]
+    fn without_its_last_key_a_file_says_so() {
+        let a = key("key_a");
+        let check = |text: &str, expect: &str| {
+            let edited = remove(text, 0).unwrap();
+            assert_eq!(edited, expect);
+            assert!(records(&edited).is_empty());
+        };
+        check(&a, "keys = []\n");
+        check(&format!("# Ours.\n\n# a\n{a}# End.\n"), "# Ours.\n\nkeys = []\n# End.\n");
+    }
+
+    #[test]
+    fn keys_in_one_inline_list_are_read_but_not_edited() {
+        let hash = Hasher::default().digest(b"a");
+        let text = format!(
+            "keys = [{{ id = \"a\", hash = \"{hash}\", label = \"l\", user = \"u\", role = \"r\" }}]"
+        );
+        assert_eq!(records(&text).len(), 1);
+        assert_eq!(append(&text, &[full_record()]), Err(EditError::InlineKeys));
+        assert_eq!(set_enabled(&text, 0, None), Err(EditError::InlineKeys));
+        assert_eq!(remove(&text, 0), Err(EditError::InlineKeys));
+    }
+}

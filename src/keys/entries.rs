@@ -1,0 +1,285 @@
+//! The text of a key file, read into records: all faults at once, each at its place.
+//!
+//! Never here: what records may not stand together (the table knows), writing, or a fault's text that
+//! quotes a value which could be a key.
+
+use std::ops::Range;
+
+use jiff::Timestamp;
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::KeyRecord;
+use super::format::{Digest, START_MAX_BYTES};
+use crate::diagnostics::Fault;
+use crate::identity::{KeyId, Label, NameError, RoleName, UserName};
+
+/// Every field an entry may have.
+const FIELDS: [&str; 14] = [
+    "id",
+    "hash",
+    "start",
+    "label",
+    "user",
+    "role",
+    "created_at",
+    "enabled",
+    "expires_at",
+    "disabled_at",
+    "disabled_by",
+    "disabled_reason",
+    "previous_hash",
+    "previous_expires_at",
+];
+/// Restrictions the file format has and this version cannot enforce.
+const UNENFORCED_FIELDS: [&str; 3] = ["allowed_methods", "allowed_paths", "allowed_cidrs"];
+
+/// Bytes of the text.
+pub(super) type Span = Range<usize>;
+
+/// One `[[keys]]` entry.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: KeyRecord,
+    pub(super) places: Places,
+}
+
+/// Where the parts of an entry are, for faults found later.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) id: Span,
+    pub(super) hash: Span,
+    pub(super) role: Span,
+    pub(super) previous_hash: Option<Span>,
+}
+
+/// Reads `text`. The entries without a fault are returned beside the faults of the others, so that they
+/// can be checked further.
+pub(super) fn parse(text: &str) -> (Vec<Entry>, Vec<Fault>) {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let fault = |error: &toml::de::Error| match error.span() {
+            Some(span) => Fault::at(span, error.message()),
+            None => Fault::whole(error.message()),
+        };
+        return (Vec::new(), errors.iter().map(fault).collect());
+    }
+    let mut faults = Vec::new();
+    for name in document.get_ref().keys().filter(|name| name.get_ref() != "keys") {
+        faults.push(unknown_field(name.span(), name.get_ref(), &["keys"]));
+    }
+    let Some(keys) = document.get_ref().get("keys") else {
+        faults.push(
+            Fault::whole("the file holds no key: it may be half-written")
+                .with_help("write `keys = []` if there shall be none"),
+        );
+        return (Vec::new(), faults);
+    };
+    let DeValue::Array(tables) = keys.get_ref() else {
+        faults.push(
+            Fault::at(keys.span(), "`keys` is no list of keys")
+                .with_help("begin each key with `[[keys]]`, in double brackets"),
+        );
+        return (Vec::new(), faults);
+    };
+    let entries = tables.iter().filter_map(|table| entry(table, &mut faults)).collect();
+    (entries, faults)
+}
+
+fn unknown_field(span: Span, name: &str, known: &[&str]) -> Fault {
+    let fault = Fault::at(span, format!("unknown field `{name}`"));
+    match closest(name, known.iter().copied()) {
+        Some(known) => fault.with_help(format!("did you mean `{known}`?")),
+        None => fault.with_help(format!("known fields are: {}", known.join(", "))),
+    }
+}
+
+/// The one of `known` that `word` is most likely meant to be.
+pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Jaro-Winkler similarity; below it a suggestion confuses more than it helps.
+    const SIMILAR: f64 = 0.8;
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > SIMILAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Reads one entry; `None` after putting at least one fault into `faults`.
+fn entry(table: &Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Option<Entry> {
+    let DeValue::Table(fields) = table.get_ref() else {
+        faults.push(
+            Fault::at(table.span(), "this is no key")
+                .with_help("begin each key with `[[keys]]`, in double brackets"),
+        );
+        return None;
+    };
+    let faults_before = faults.len();
+    let mut reader = Reader { fields, header: table.span(), faults };
+    reader.refuse_unknown();
+
+    let id = reader.name("id", "id", KeyId::new);
+    let hash = reader.digest("hash");
+    let label = reader.name("label", "label", Label::new);
+    let user = reader.name("user", "user name", UserName::new);
+    let role = reader.name("role", "role", RoleName::new);
+    reader.require(["id", "hash", "label", "user", "role"]);
+    let start = reader.start();
+    let created_at = reader.time("created_at");
+    let enabled = reader.flag("enabled").unwrap_or(true);
+    let expires_at = reader.time("expires_at");
+    let disabled_at = reader.time("disabled_at");
+    let disabled_by = reader.line("disabled_by");
+    let disabled_reason = reader.line("disabled_reason");
+    let previous_hash = reader.digest("previous_hash");
+    let previous_expires_at = reader.time("previous_expires_at");
+    reader.require_together("previous_hash", "previous_expires_at");
+
+    if faults.len() > faults_before {
+        return None;
+    }
+    let ((id, id_place), (hash, hash_place), (role, role_place)) = (id?, hash?, role?);
+    let record = KeyRecord {
+        id,
+        hash,
+        start,
+        label: label?.0,
+        user: user?.0,
+        role,
+        created_at,
+        enabled,
+        expires_at,
+        disabled_at,
+        disabled_by,
+        disabled_reason,
+        previous: previous_hash.as_ref().map(|(digest, _)| *digest).zip(previous_expires_at),
+    };
+    let previous_hash = previous_hash.map(|(_, place)| place);
+    let places = Places { id: id_place, hash: hash_place, role: role_place, previous_hash };
+    Some(Entry { record, places })
+}
+
+/// Reads the fields of one entry, and notes what is wrong with them.
+struct Reader<'a, 'text> {
+    fields: &'a DeTable<'text>,
+    /// Where the entry begins.
+    header: Span,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn refuse_unknown(&mut self) {
+        for name in self.fields.keys() {
+            let (span, name) = (name.span(), name.get_ref().as_ref());
+            if UNENFORCED_FIELDS.contains(&name) {
+                let fault = Fault::at(span, format!("`{name}` is not enforced by this version"));
+                self.faults.push(fault.with_help(
+                    "remove the field: a key that may do more than it says would be a trap",
+                ));
+            } else if !FIELDS.contains(&name) {
+                self.faults.push(unknown_field(span, name, &FIELDS));
+            }
+        }
+    }
+
+    fn require<const N: usize>(&mut self, names: [&str; N]) {
+        for name in names.into_iter().filter(|name| !self.fields.contains_key(*name)) {
+            let fault = Fault::at(self.header.clone(), format!("this key has no `{name}`"));
+            self.faults.push(fault.with_help(format!("add `{name} = \"…\"`")));
+        }
+    }
+
+    fn require_together(&mut self, one: &str, other: &str) {
+        for (given, missing) in [(one, other), (other, one)] {
+            let field = self.fields.get_key_value(given);
+            if let (Some((name, _)), false) = (field, self.fields.contains_key(missing)) {
+                let message = format!("`{given}` without `{missing}`");
+                let help = "the secret before a rotation has both, or neither";
+                self.faults.push(Fault::at(name.span(), message).with_help(help));
+            }
+        }
+    }
+
+    fn text(&mut self, name: &str) -> Option<(&'a str, Span)> {
+        let value = self.fields.get(name)?;
+        let DeValue::String(text) = value.get_ref() else {
+            let fault = Fault::at(value.span(), format!("`{name}` is no text"));
+            self.faults.push(fault.with_help("write it in double quotes"));
+            return None;
+        };
+        Some((text, value.span()))
+    }
+
+    fn name<T>(
+        &mut self,
+        field: &str,
+        what: &str,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Option<(T, Span)> {
+        let (text, span) = self.text(field)?;
+        match parse(text) {
+            Ok(value) => Some((value, span)),
+            Err(error) => {
+                self.faults.push(Fault::at(span, format!("the {what} {error}")));
+                None
+            }
+        }
+    }
+
+    fn line(&mut self, field: &str) -> Option<String> {
+        let (line, _) = self.name(field, &format!("`{field}`"), Label::new)?;
+        Some(line.as_str().to_owned())
+    }
+
+    fn digest(&mut self, field: &str) -> Option<(Digest, Span)> {
+        let (text, span) = self.text(field)?;
+        match Digest::parse(text) {
+            Ok(digest) => Some((digest, span)),
+            Err(error) => {
+                self.faults.push(Fault::at(span, format!("the hash {error}")).with_help(
+                    "a hash is `sha256:` and 64 hexadecimal digits; `keyward keys import` makes \
+                     it from the key",
+                ));
+                None
+            }
+        }
+    }
+
+    fn start(&mut self) -> Option<String> {
+        let (text, span) = self.text("start")?;
+        let fault = match text {
+            _ if text.len() > START_MAX_BYTES => {
+                format!("`start` is longer than {START_MAX_BYTES} bytes")
+            }
+            _ if text.chars().any(char::is_control) => "`start` does not print".to_owned(),
+            _ => return Some(text.to_owned()),
+        };
+        let help = "keep the first few characters of the key, too few to use it, or leave it out";
+        self.faults.push(Fault::at(span, fault).with_help(help));
+        None
+    }
+
+    fn flag(&mut self, field: &str) -> Option<bool> {
+        let value = self.fields.get(field)?;
+        if let DeValue::Boolean(flag) = value.get_ref() {
+            return Some(*flag);
+        }
+        let fault = Fault::at(value.span(), format!("`{field}` is neither true nor false"));
+        self.faults.push(fault.with_help("write `true` or `false`, without quotes"));
+        None
+    }
+
+    fn time(&mut self, field: &str) -> Option<Timestamp> {
+        let value = self.fields.get(field)?;
+        let time = match value.get_ref() {
+            DeValue::Datetime(time) if time.offset.is_some() => time.to_string().parse().ok(),
+            _ => None,
+        };
+        if time.is_none() {
+            let fault = Fault::at(value.span(), format!("`{field}` is no time with a zone"));
+            self.faults.push(fault.with_help("write it as `2026-11-23T10:00:00Z`, without quotes"));
+        }
+        time
+    }
+}
