@@ -135,7 +135,7 @@ impl<'a> Shown<'a> {
     pub fn as_plain(&self) -> Option<&'a str> {
         let is_plain = self.view != View::Masked
             && self.bytes.len() <= MAX_SHOWN_BYTES
-            && scan::is_plain(self.bytes);
+            && self.patterns.is_plain(self.bytes);
         if is_plain { str::from_utf8(self.bytes).ok() } else { None }
     }
 
@@ -271,10 +271,7 @@ mod tests {
         check_target("/a?X-Amz-Signature=x", "/a?X-Amz-Signature=[redacted]");
         check_target("/a?xweirdthing=x", "/a?xweirdthing=[redacted]");
         check_target("/a;token=x/b;v=1?c=d", "/a;token=[redacted]/b;v=1?c=d");
-        check_target(
-            format!("/?{}=x", "n".repeat(65)),
-            &format!("/?{}=[redacted]", "n".repeat(65)),
-        );
+        check_target("/a?x=token=y", "/a?x=token=[redacted]");
         check_text("https://a/?token=x y", "https://a/?token=[redacted] y");
     }
 
@@ -316,6 +313,7 @@ mod tests {
         check_text("curl, basic  YTpiOmM6ZA==, z", "curl, basic  [redacted], z");
         check_target("/a?h=Bearer%20hunter2%2Fhunter2&b=1", "/a?h=Bearer%20[redacted]&b=1");
         check_target("/a?h=Basic+YTpiOmM6ZA", "/a?h=Basic+[redacted]");
+        check_target("/Basic+YTpiOmM6ZA", "/Basic+[redacted]");
         check_text("Visual Basic 6.0", "Visual Basic 6.0");
     }
 
@@ -335,6 +333,18 @@ mod tests {
         check_target(path, &shown);
         let path = format!("{}/{KEY}", "a".repeat(MAX_SHOWN_BYTES - 5));
         check_target(path, &format!("{}/[redacted]", "a".repeat(MAX_SHOWN_BYTES - 5)));
+    }
+
+    #[test]
+    fn hostile_texts_are_read_once() {
+        // Were a part of these read again at each step, this would take minutes.
+        for part in ["a=", "token=", "basic ", "%25", "%", "kw_", "a", "=", "%3d"] {
+            let sent = part.repeat(1 << 16);
+            let redactor = redactor();
+            for shown in [redactor.target(sent.as_bytes()), redactor.text(sent.as_bytes())] {
+                assert!(shown.to_string().len() < 8 * MAX_SHOWN_BYTES, "{part}");
+            }
+        }
     }
 
     #[test]

@@ -15,114 +15,140 @@ const FOREIGN_RUN: usize = 36;
 const MIXED_RUN: usize = 32;
 /// What follows `Bearer` or `Basic` is a credential from this length on: no shorter key is ever valid.
 const CREDENTIAL_BYTES: usize = 8;
-/// Longest name that is compared, folded; a longer one is taken for a secret's.
-const NAME_BYTES: usize = 64;
-
-/// Names of parameters and headers whose value is a secret, lower-case and without separators.
-const NAMES: &[&str] = &[
-    "auth",
-    "bearer",
-    "code",
-    "cookie",
-    "jwt",
-    "key",
-    "pass",
-    "passwd",
-    "pwd",
-    "session",
-    "sessionid",
-    "setcookie",
-    "sid",
-    "sig",
+/// Names of parameters and headers whose value is a secret, folded: lower-case, without separators.
+const NAMES: &[Tail] = &[
+    Tail::of(b"auth"),
+    Tail::of(b"bearer"),
+    Tail::of(b"code"),
+    Tail::of(b"cookie"),
+    Tail::of(b"jwt"),
+    Tail::of(b"key"),
+    Tail::of(b"pass"),
+    Tail::of(b"passwd"),
+    Tail::of(b"pwd"),
+    Tail::of(b"session"),
+    Tail::of(b"sessionid"),
+    Tail::of(b"setcookie"),
+    Tail::of(b"sid"),
+    Tail::of(b"sig"),
 ];
 /// A name that ends so belongs to a secret: `x-api-key`, `access_token`, `user[password]`.
-const NAME_ENDS: &[&str] = &[
-    "accesskey",
-    "apikey",
-    "authkey",
-    "authorization",
-    "credential",
-    "credentials",
-    "passphrase",
-    "password",
-    "privatekey",
-    "secret",
-    "secretkey",
-    "signature",
-    "subscriptionkey",
-    "token",
+const NAME_ENDS: &[Tail] = &[
+    Tail::of(b"accesskey"),
+    Tail::of(b"apikey"),
+    Tail::of(b"authkey"),
+    Tail::of(b"authorization"),
+    Tail::of(b"credential"),
+    Tail::of(b"credentials"),
+    Tail::of(b"passphrase"),
+    Tail::of(b"password"),
+    Tail::of(b"privatekey"),
+    Tail::of(b"secret"),
+    Tail::of(b"secretkey"),
+    Tail::of(b"signature"),
+    Tail::of(b"subscriptionkey"),
+    Tail::of(b"token"),
 ];
+/// Behind these comes a credential (RFC 9110 §11.1).
+const SCHEMES: &[Tail] = &[Tail::of(b"bearer"), Tail::of(b"basic")];
+
+/// The last 16 characters of a text in lower case, as one number: compared in one step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Tail {
+    characters: u128,
+    /// A one for each bit of `characters` that is used.
+    mask: u128,
+}
+
+impl Tail {
+    const EMPTY: Self = Self { characters: 0, mask: 0 };
+
+    const fn of(text: &[u8]) -> Self {
+        let mut tail = Self::EMPTY;
+        let mut at = 0;
+        while at < text.len() {
+            tail = tail.push(text[at]);
+            at += 1;
+        }
+        tail
+    }
+
+    const fn push(self, byte: u8) -> Self {
+        let characters = self.characters << 8 | byte.to_ascii_lowercase() as u128;
+        Self { characters, mask: self.mask << 8 | 0xff }
+    }
+
+    const fn ends_with(self, end: Self) -> bool {
+        self.characters & end.mask == end.characters && self.mask & end.mask == end.mask
+    }
+}
 
 /// What to look for.
 pub(super) struct Patterns {
     /// Folded names that are a secret's in this configuration.
     names: Box<[Box<[u8]>]>,
-    /// The last bytes before the underscore of a key of ours, lower-case, and which of them count.
-    prefix: u128,
-    prefix_mask: u128,
+    /// What stands before the underscore of a key of ours.
+    prefix: Tail,
 }
 
 impl Patterns {
     /// `prefix` is that of our keys, without the underscore; of a long one the last 16 bytes count.
     pub(super) fn new<'n>(prefix: &str, names: impl IntoIterator<Item = &'n str>) -> Self {
-        let mut patterns = Self { names: Box::default(), prefix: 0, prefix_mask: 0 };
-        for byte in prefix.bytes() {
-            patterns.prefix = patterns.prefix << 8 | u128::from(byte.to_ascii_lowercase());
-            patterns.prefix_mask = patterns.prefix_mask << 8 | 0xff;
-        }
-        let fold = |name: &str| {
-            name.bytes().filter(u8::is_ascii_alphanumeric).map(|b| b.to_ascii_lowercase()).collect()
-        };
-        patterns.names = names.into_iter().map(fold).collect();
-        patterns
+        let names = names.into_iter().map(|name| folded(name.as_bytes()).collect());
+        Self { names: names.collect(), prefix: Tail::of(prefix.as_bytes()) }
     }
 
     /// Whether the value of something called `name` is a secret.
     pub(super) fn is_secret_name(&self, name: &[u8]) -> bool {
-        let mut folded = [0; NAME_BYTES];
-        let mut length = 0;
-        let mut at = 0;
-        while let Some(unit) = unit_at(name, at) {
-            at = unit.end;
-            if unit.byte.is_ascii_alphanumeric() {
-                if length == NAME_BYTES {
-                    return true;
-                }
-                folded[length] = unit.byte.to_ascii_lowercase();
-                length += 1;
+        let tail = folded(name).fold(Tail::EMPTY, Tail::push);
+        NAMES.contains(&tail)
+            || NAME_ENDS.iter().any(|end| tail.ends_with(*end))
+            || self.names.iter().any(|known| folded(name).eq(known.iter().copied()))
+    }
+
+    /// Whether nothing in `bytes` is secret or needs escaping, told from one look at each byte. Errs
+    /// towards `false`.
+    pub(super) fn is_plain(&self, bytes: &[u8]) -> bool {
+        let mut run = 0;
+        let mut name_start = 0;
+        for (at, &byte) in bytes.iter().enumerate() {
+            run += 1;
+            match CLASSES[usize::from(byte)] {
+                Class::Base62 if run < OWN_RUN => continue,
+                Class::Base62 | Class::Special => return false,
+                Class::Plain => {}
+                Class::Equals if self.is_secret_name(&bytes[name_start..at]) => return false,
+                Class::Delimiter | Class::Equals => name_start = at + 1,
             }
+            run = 0;
         }
-        let folded = &folded[..length];
-        NAMES.iter().any(|known| known.as_bytes() == folded)
-            || NAME_ENDS.iter().any(|end| folded.ends_with(end.as_bytes()))
-            || (length > 0 && self.names.iter().any(|known| **known == *folded))
+        true
     }
 }
 
-/// Whether no rule can find anything in `bytes` and none of them needs escaping: one look at each byte.
-/// Errs towards `false`.
-pub(super) fn is_plain(bytes: &[u8]) -> bool {
-    let mut run = 0;
-    bytes.iter().all(|&byte| match CLASSES[usize::from(byte)] {
-        Class::Base62 => {
-            run += 1;
-            run < OWN_RUN
-        }
-        Class::Plain => {
-            run = 0;
-            true
-        }
-        Class::Special => false,
+/// The letters and digits of a name, percent-decoded, in lower case.
+fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let unit = unit_at(name, at)?;
+        at = unit.end;
+        Some(unit.byte)
     })
+    .filter(u8::is_ascii_alphanumeric)
+    .map(|byte| byte.to_ascii_lowercase())
 }
 
 #[derive(Clone, Copy)]
 enum Class {
     /// May be part of a key.
     Base62,
-    /// Printable, and the beginning of nothing.
+    /// Printable, and of no meaning here.
     Plain,
-    /// To be escaped, or the mark of an escape, a parameter or a credential.
+    /// A name may begin behind it.
+    Delimiter,
+    /// Stands behind a name.
+    Equals,
+    /// To be escaped, or perhaps part of an escape or of the space behind a scheme.
     Special,
 }
 
@@ -132,7 +158,9 @@ const CLASSES: [Class; 256] = {
     while byte < 0x7f {
         classes[byte as usize] = match byte {
             b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => Class::Base62,
-            b'"' | b'\\' | b'%' | b'=' | b'?' => Class::Special,
+            b'/' | b'?' | b'&' | b';' | b',' | b'#' | b'\'' => Class::Delimiter,
+            b'=' => Class::Equals,
+            b'"' | b'\\' | b'%' | b'+' => Class::Special,
             _ => Class::Plain,
         };
         byte += 1;
@@ -223,10 +251,14 @@ impl Iterator for Secrets<'_> {
             let start = self.at;
             self.at = unit.end;
             match unit.byte {
-                b'=' if self.patterns.is_secret_name(&self.bytes[self.name_start..start]) => {
-                    self.at = self.value_end(unit.end);
-                    if self.at > unit.end {
-                        return Some(unit.end..self.at);
+                b'=' => {
+                    let name = self.name_start..start;
+                    self.name_start = unit.end;
+                    if self.patterns.is_secret_name(&self.bytes[name]) {
+                        self.at = self.value_end(unit.end);
+                        if self.at > unit.end {
+                            return Some(unit.end..self.at);
+                        }
                     }
                 }
                 byte if is_token_byte(byte) => {
@@ -235,7 +267,7 @@ impl Iterator for Secrets<'_> {
                     if token.is_secret {
                         return Some(start..token.end);
                     }
-                    if token.is_scheme()
+                    if SCHEMES.contains(&token.tail)
                         && let Some(credential) = self.credential(token.end)
                     {
                         self.at = credential.end;
@@ -262,13 +294,12 @@ fn is_token_byte(byte: u8) -> bool {
 struct Token {
     end: usize,
     is_secret: bool,
-    /// The last 16 characters, lower-case.
-    recent: u128,
+    tail: Tail,
 }
 
 impl Token {
     fn read(patterns: &Patterns, bytes: &[u8], start: usize) -> Self {
-        let mut token = Self { end: start, is_secret: false, recent: 0 };
+        let mut token = Self { end: start, is_secret: false, tail: Tail::EMPTY };
         let mut run = Run::behind(usize::MAX);
         while let Some(unit) = unit_at(bytes, token.end)
             && is_token_byte(unit.byte)
@@ -278,34 +309,16 @@ impl Token {
                 token.is_secret |= run.is_key();
             } else if unit.byte != b'_' {
                 run = Run::behind(usize::MAX);
-            } else if token.recent & patterns.prefix_mask == patterns.prefix {
+            } else if token.tail.ends_with(patterns.prefix) {
                 run = Run::behind(OWN_RUN);
             } else {
                 run = Run::behind(FOREIGN_RUN);
             }
-            token.recent = token.recent << 8 | u128::from(unit.byte.to_ascii_lowercase());
+            token.tail = token.tail.push(unit.byte);
             token.end = unit.end;
         }
         token
     }
-
-    /// Whether it is the name of an authentication scheme (RFC 9110 §11.1).
-    fn is_scheme(&self) -> bool {
-        const BEARER: u128 = word(b"bearer");
-        const BASIC: u128 = word(b"basic");
-        matches!(self.recent, BEARER | BASIC)
-    }
-}
-
-/// The characters of a short text as one number.
-const fn word(text: &[u8]) -> u128 {
-    let mut word = 0;
-    let mut at = 0;
-    while at < text.len() {
-        word = word << 8 | text[at] as u128;
-        at += 1;
-    }
-    word
 }
 
 /// An unbroken run of base62 characters.

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Format;
+use super::queue::{BUFFER_BYTES, Queue, empty_buffer};
 use super::record::Record;
 use super::stamp::Stamp;
-use super::writer::{BUFFER_BYTES, Output, Queue, empty_buffer, spawn};
+use super::writer::{self, Output};
 
 /// Where access records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,13 +61,9 @@ impl AccessLog {
         }
     }
 
-    pub(super) fn start_with(
-        output: Output,
-        format: Format,
-        overflow: Overflow,
-    ) -> io::Result<Self> {
+    fn start_with(output: Output, format: Format, overflow: Overflow) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(overflow));
-        spawn(Arc::clone(&queue), output)?;
+        writer::spawn(Arc::clone(&queue), output)?;
         Ok(Self { queue: Some(queue), format })
     }
 
@@ -181,5 +178,189 @@ impl Drop for WorkerLog {
         if !lines.is_empty() && !queue.hand_over(lines) {
             queue.count_dropped_in(lines);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{BufRead, BufReader};
+    use std::net::Ipv4Addr;
+    use std::os::fd::AsFd;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::SystemTime;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::redact::Redactor;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Writes a record that can be told from others.
+    fn write(log: &WorkerLog, request_id: &str) {
+        let redactor = Redactor::default();
+        log.write(&Record {
+            time: SystemTime::UNIX_EPOCH,
+            request_id,
+            client: Ipv4Addr::LOCALHOST.into(),
+            method: Some(redactor.text(b"GET")),
+            path: Some(redactor.target(b"/")),
+            status: Some(200),
+            code: None,
+            user: None,
+            role: None,
+            key_id: None,
+            route: None,
+            endpoint: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            upstream: None,
+        });
+    }
+
+    fn request_id(line: &str) -> String {
+        let record: Value = serde_json::from_str(line).expect("each line is JSON");
+        record["request_id"].as_str().expect("each has an id").to_owned()
+    }
+
+    fn request_ids(path: &Path) -> Vec<String> {
+        fs::read_to_string(path).expect("the log is there").lines().map(request_id).collect()
+    }
+
+    fn start(path: &Path, overflow: Overflow) -> AccessLog {
+        let sink = Sink::File(path.to_owned());
+        AccessLog::start(&sink, Format::Json, overflow).expect("it can be opened")
+    }
+
+    #[test]
+    fn every_record_of_every_worker_is_in_the_file_in_its_order() {
+        const WORKERS: usize = 4;
+        const RECORDS: usize = 20_000;
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("access.log");
+        let log = start(&path, Overflow::Block);
+        thread::scope(|scope| {
+            for worker in 0..WORKERS {
+                let end = log.worker();
+                scope.spawn(move || {
+                    for record in 0..RECORDS {
+                        write(&end, &format!("{worker}-{record}"));
+                        if record % 1000 == 0 {
+                            end.flush();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!((log.dropped_lines(), log.finish(LONG)), (0, Ok(())));
+        let ids = request_ids(&path);
+        assert_eq!(ids.len(), WORKERS * RECORDS);
+        for worker in 0..WORKERS {
+            let mark = format!("{worker}-");
+            let own = ids.iter().filter_map(|id| id.strip_prefix(&mark));
+            assert!(own.eq((0..RECORDS).map(|record| record.to_string())), "worker {worker}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_file_keeps_what_came_before_the_reopening() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+        let log = start(&path, Overflow::Block);
+        let worker = log.worker();
+        write(&worker, "before");
+        worker.flush();
+        fs::rename(&path, &old).expect("it can be renamed");
+        log.reopen();
+        write(&worker, "after");
+        drop(worker);
+        assert_eq!(log.finish(LONG), Ok(()));
+        assert_eq!(
+            (request_ids(&old), request_ids(&path)),
+            (vec!["before".into()], vec!["after".into()])
+        );
+    }
+
+    #[test]
+    fn a_reopening_that_fails_keeps_the_old_file() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+        let log = start(&path, Overflow::Block);
+        let worker = log.worker();
+        fs::rename(&path, &old).expect("it can be renamed");
+        fs::create_dir(&path).expect("a folder can be made");
+        log.reopen();
+        write(&worker, "after");
+        drop(worker);
+        assert_eq!(log.finish(LONG), Ok(()));
+        assert_eq!(request_ids(&old), ["after"]);
+    }
+
+    #[test]
+    fn a_blocked_pipe_loses_nothing_when_workers_may_wait() {
+        const RECORDS: usize = 60_000; // more than the pipe, the queue and a buffer hold together
+        let (reader, writer) = io::pipe().expect("a pipe can be had");
+        let output = Output::of_stream("pipe", writer.as_fd()).expect("it can be cloned");
+        drop(writer);
+        let log = AccessLog::start_with(output, Format::Json, Overflow::Block).expect("it starts");
+        let (worker, is_done) = (log.worker(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let worker = worker;
+                for record in 0..RECORDS {
+                    write(&worker, &record.to_string());
+                }
+                is_done.store(true, Ordering::Release);
+            });
+            let mut lines =
+                BufReader::new(reader).lines().map(|line| line.expect("it can be read"));
+            assert!(!is_done.load(Ordering::Acquire), "nobody has made room yet");
+            for record in 0..RECORDS {
+                let line = lines.next().expect("a line is missing");
+                assert_eq!(request_id(&line), record.to_string());
+            }
+        });
+        assert_eq!((log.dropped_lines(), log.finish(LONG)), (0, Ok(())));
+    }
+
+    #[test]
+    fn a_blocked_pipe_holds_nobody_up_when_lines_may_be_dropped() {
+        let (reader, writer) = io::pipe().expect("a pipe can be had");
+        let output = Output::of_stream("pipe", writer.as_fd()).expect("it can be cloned");
+        drop(writer);
+        let log = AccessLog::start_with(output, Format::Json, Overflow::Drop).expect("it starts");
+        let worker = log.worker();
+        let mut written = 0;
+        while log.dropped_lines() < 1000 {
+            write(&worker, "x");
+            worker.flush();
+            written += 1;
+        }
+        let reading = thread::spawn(|| BufReader::new(reader).lines().count() as u64);
+        drop(worker);
+        let dropped = log.dropped_lines();
+        assert_eq!(log.finish(LONG), Ok(()));
+        assert_eq!(reading.join().ok(), Some(written - dropped));
+    }
+
+    #[test]
+    fn a_log_that_is_off_takes_records_for_nothing() {
+        let log = AccessLog::start(&Sink::Off, Format::Json, Overflow::Block).expect("it starts");
+        let worker = log.worker();
+        write(&worker, "x");
+        assert!(worker.is_off());
+        drop(worker);
+        assert_eq!((log.dropped_lines(), log.finish(Duration::ZERO)), (0, Ok(())));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_an_error() {
+        let sink = Sink::File("/nonexistent/access.log".into());
+        let error = AccessLog::start(&sink, Format::Json, Overflow::Block).expect_err("no folder");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

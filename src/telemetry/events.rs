@@ -81,7 +81,11 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(location, "a task panicked");
 }
 
-fn subscriber<W>(format: Format, level: LevelFilter, output: W) -> impl Subscriber + Send + Sync
+pub(super) fn subscriber<W>(
+    format: Format,
+    level: LevelFilter,
+    output: W,
+) -> impl Subscriber + Send + Sync
 where
     W: Write + Send + 'static,
 {
@@ -221,38 +225,56 @@ impl Visit for Fields<'_> {
     }
 }
 
+/// Keeps what is written to it, for tests.
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
+#[derive(Clone, Default)]
+pub(super) struct Captured(std::sync::Arc<(Mutex<Vec<u8>>, std::sync::Condvar)>);
 
-    use tracing::{debug, error, info, trace, warn};
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Output(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Output {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no writer panics").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// What `act` writes, without the times.
-    fn written(format: Format, level: LevelFilter, act: impl FnOnce()) -> Vec<String> {
-        let output = Output::default();
-        tracing::subscriber::with_default(subscriber(format, level, output.clone()), act);
-        let bytes = output.0.lock().expect("no writer panics").clone();
-        let text = String::from_utf8(bytes).expect("lines are text");
+#[cfg(test)]
+impl Captured {
+    /// Every line, without its time.
+    pub(super) fn lines(&self, format: Format) -> Vec<String> {
+        let text = self.0.0.lock().expect("no writer panics").clone();
+        let text = String::from_utf8(text).expect("lines are text");
         let without_time = |line: &str| match format {
             Format::Json => line.replacen(&line[9..33], "", 1),
             Format::Text => line[25..].to_owned(),
         };
         text.lines().map(without_time).collect()
+    }
+
+    /// Waits until `part` has been written.
+    pub(super) fn wait_for(&self, part: &str) {
+        let (text, change) = &*self.0;
+        let is_missing = |text: &mut Vec<u8>| memchr::memmem::find(text, part.as_bytes()).is_none();
+        drop(change.wait_while(text.lock().expect("no writer panics"), is_missing));
+    }
+}
+
+#[cfg(test)]
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.0.lock().expect("no writer panics").extend_from_slice(bytes);
+        self.0.1.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{debug, error, info, trace, warn};
+
+    use super::*;
+
+    /// What `act` writes, without the times.
+    fn written(format: Format, level: LevelFilter, act: impl FnOnce()) -> Vec<String> {
+        let output = Captured::default();
+        tracing::subscriber::with_default(subscriber(format, level, output.clone()), act);
+        output.lines(format)
     }
 
     #[test]

@@ -27,9 +27,14 @@ impl Write for Escaped<'_> {
 
 fn push_escaped(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bytes = text.as_bytes();
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|&byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
+    let is_special = |&byte: &u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let mut rest = text.as_bytes();
+    // Without a way out before the end, this first look is vectorized; it is nearly always the only one.
+    if !rest.iter().fold(false, |found, byte| found | is_special(byte)) {
+        out.extend_from_slice(rest);
+        return;
+    }
+    while let Some(at) = rest.iter().position(is_special) {
         let byte = rest[at];
         out.extend_from_slice(&rest[..at]);
         match byte {

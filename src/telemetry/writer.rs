@@ -1,250 +1,33 @@
-//! The thread that writes the access log, and the queue that leads to it.
+//! The thread that writes the access log.
 //!
-//! The queue holds whole buffers and is bounded in bytes; a worker touches its lock once a buffer, that is
-//! about once in a hundred requests. Each buffer is written with one system call: at 32 KiB, gathering
-//! several for `writev` gains nothing.
+//! Each buffer is written with one system call: at 32 KiB, gathering several for `writev` gains nothing.
+//! A write that fails is said in the event log, then tried again or counted as dropped, as the operator
+//! chose.
 //!
-//! Never here: a request's thread in a `write` system call; an error that is not said.
+//! Never here: an error that is not said; a wait that a shutdown's deadline cannot end, save the system
+//! call itself.
 
-use std::collections::VecDeque;
 use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
 use super::access_log::{Overflow, Sink};
-use crate::redact::MAX_SHOWN_BYTES;
+use super::queue::{Pause, Queue, Work};
 
-/// A buffer of so many bytes is full.
-pub(super) const BUFFER_BYTES: usize = 32 * 1024;
-/// So much may wait to be written: a second's lines at 20,000 requests a second.
-const QUEUE_BYTES: usize = 4 * 1024 * 1024;
-/// Empty buffers kept for use again.
-const SPARE_BUFFERS: usize = 32;
 /// A lasting trouble is said so often, not at every write.
 const REPEAT_EVERY: Duration = Duration::from_secs(5);
 /// Until a failed write is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Until a pipe in non-blocking mode that was full is tried again.
 const RETRY_FULL_AFTER: Duration = Duration::from_millis(5);
-
-/// What waits to be written.
-#[derive(Debug)]
-pub(super) struct Queue {
-    overflow: Overflow,
-    state: Mutex<State>,
-    /// There is something for the writer to do.
-    work: Condvar,
-    /// There is room again, or there never will be.
-    room: Condvar,
-    /// The writer has ended.
-    end: Condvar,
-    dropped: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    full: VecDeque<Vec<u8>>,
-    spare: Vec<Vec<u8>>,
-    /// In `full` and in the writer's hands.
-    bytes: usize,
-    /// In the writer's hands.
-    lines_in_hand: u64,
-    /// Buffers that go to the old file before it is opened anew.
-    reopen_after: Option<usize>,
-    /// Nothing more will come.
-    closed: bool,
-    /// Nothing more will be written.
-    ended: bool,
-}
-
-/// What the writer does next.
-enum Work {
-    Write(Vec<u8>),
-    Reopen,
-    Report,
-    End,
-}
-
-impl Queue {
-    pub(super) fn new(overflow: Overflow) -> Self {
-        Self {
-            overflow,
-            state: Mutex::default(),
-            work: Condvar::new(),
-            room: Condvar::new(),
-            end: Condvar::new(),
-            dropped: AtomicU64::new(0),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is whole before anything in it could panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes `lines` and leaves an empty buffer. False if there is no room and lines may be dropped, or
-    /// the writer has ended; else waits for room.
-    pub(super) fn hand_over(&self, lines: &mut Vec<u8>) -> bool {
-        let mut state = self.lock();
-        if self.overflow == Overflow::Block {
-            let is_full = |state: &mut State| state.bytes >= QUEUE_BYTES && !state.ended;
-            state = self.room.wait_while(state, is_full).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.take(state, lines)
-    }
-
-    /// The same, but never waits: without room the lines stay where they are.
-    pub(super) fn try_hand_over(&self, lines: &mut Vec<u8>) {
-        self.take(self.lock(), lines);
-    }
-
-    fn take(&self, mut state: MutexGuard<'_, State>, lines: &mut Vec<u8>) -> bool {
-        if state.ended || state.bytes >= QUEUE_BYTES {
-            return false;
-        }
-        let empty = state.spare.pop().unwrap_or_else(empty_buffer);
-        let lines = std::mem::replace(lines, empty);
-        state.bytes += lines.len();
-        state.full.push_back(lines);
-        drop(state);
-        self.work.notify_one();
-        true
-    }
-
-    pub(super) fn reopen(&self) {
-        let mut state = self.lock();
-        state.reopen_after = Some(state.full.len());
-        drop(state);
-        self.work.notify_one();
-    }
-
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.work.notify_one();
-    }
-
-    /// Waits for the writer to end; then how many lines it has left.
-    pub(super) fn finish(&self, patience: Duration) -> u64 {
-        self.close();
-        let (mut state, _) = self
-            .end
-            .wait_timeout_while(self.lock(), patience, |state| !state.ended)
-            .unwrap_or_else(PoisonError::into_inner);
-        let waiting: u64 = state.full.iter().map(|lines| count_lines(lines)).sum();
-        let left = waiting + state.lines_in_hand;
-        state.ended = true;
-        drop(state);
-        self.room.notify_all();
-        self.work.notify_one();
-        left
-    }
-
-    pub(super) fn count_dropped(&self, lines: u64) {
-        self.dropped.fetch_add(lines, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_dropped_in(&self, lines: &[u8]) {
-        self.count_dropped(count_lines(lines));
-    }
-
-    pub(super) fn dropped_lines(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    /// Waits for something to do; with something to report, for so long only.
-    fn next(&self, report_in: Option<Duration>) -> Work {
-        let mut state = self.lock();
-        let is_idle = |state: &mut State| {
-            state.full.is_empty() && state.reopen_after.is_none() && !state.closed && !state.ended
-        };
-        state = match report_in {
-            None => self.work.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner),
-            Some(time) => {
-                self.work
-                    .wait_timeout_while(state, time, is_idle)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
-            }
-        };
-        if state.ended {
-            return Work::End;
-        }
-        match state.reopen_after {
-            Some(0) => {
-                state.reopen_after = None;
-                return Work::Reopen;
-            }
-            Some(count) => state.reopen_after = Some(count - 1),
-            None => {}
-        }
-        match state.full.pop_front() {
-            Some(lines) => {
-                state.lines_in_hand = count_lines(&lines);
-                Work::Write(lines)
-            }
-            None if state.closed => Work::End,
-            None => Work::Report,
-        }
-    }
-
-    /// Takes a buffer back that has been dealt with.
-    fn recycle(&self, mut lines: Vec<u8>) {
-        let mut state = self.lock();
-        state.bytes -= lines.len();
-        state.lines_in_hand = 0;
-        lines.clear();
-        if state.spare.len() < SPARE_BUFFERS {
-            state.spare.push(lines);
-        }
-        drop(state);
-        self.room.notify_all();
-    }
-
-    /// After a failed write: waits a while, or until it is worth trying at once.
-    fn pause(&self, time: Duration) -> Pause {
-        let is_calm = |state: &mut State| state.reopen_after.is_none() && !state.ended;
-        let (mut state, _) = self
-            .work
-            .wait_timeout_while(self.lock(), time, is_calm)
-            .unwrap_or_else(PoisonError::into_inner);
-        match (state.ended, state.reopen_after.take()) {
-            (true, _) => Pause::End,
-            (false, Some(_)) => Pause::Reopen,
-            (false, None) => Pause::Over,
-        }
-    }
-
-    fn end(&self) {
-        self.lock().ended = true;
-        self.end.notify_all();
-        self.room.notify_all();
-    }
-}
-
-enum Pause {
-    Over,
-    /// The file is to be opened anew: perhaps that is the remedy.
-    Reopen,
-    End,
-}
-
-/// One buffer and the record that makes it full.
-pub(super) fn empty_buffer() -> Vec<u8> {
-    Vec::with_capacity(BUFFER_BYTES + MAX_SHOWN_BYTES)
-}
-
-fn count_lines(lines: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', lines).count() as u64
-}
 
 /// An open sink.
 #[derive(Debug)]
@@ -293,13 +76,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 
 /// Starts the thread that writes what comes through `queue` to `output`.
 pub(super) fn spawn(queue: Arc<Queue>, output: Output) -> io::Result<()> {
-    let writer = Writer {
-        queue,
-        output,
-        is_torn: false,
-        failed: None,
-        reported: Reported { lines: 0, at: None },
-    };
+    let writer = Writer::new(queue, output);
     // Not joined: a write into a pipe that nobody reads may never return.
     thread::Builder::new().name("access-log".into()).spawn(move || writer.run()).map(drop)
 }
@@ -321,6 +98,11 @@ struct Reported {
 }
 
 impl Writer {
+    fn new(queue: Arc<Queue>, output: Output) -> Self {
+        let reported = Reported { lines: 0, at: None };
+        Self { queue, output, is_torn: false, failed: None, reported }
+    }
+
     fn run(mut self) {
         loop {
             match self.queue.next(self.report_in()) {
@@ -435,5 +217,156 @@ impl Writer {
             self.reported = Reported { lines, at: Some(Instant::now()) };
             warn!(count, "access log lines dropped");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::net::UnixStream;
+    use std::thread::JoinHandle;
+
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+    use crate::telemetry::Format;
+    use crate::telemetry::events::{self, Captured};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A writer on a thread of the test's, whose events are kept.
+    struct Running {
+        queue: Arc<Queue>,
+        events: Captured,
+        thread: JoinHandle<()>,
+    }
+
+    impl Running {
+        fn start(output: Output, overflow: Overflow) -> Self {
+            let queue = Arc::new(Queue::new(overflow));
+            let events = Captured::default();
+            let subscriber = events::subscriber(Format::Text, LevelFilter::INFO, events.clone());
+            let writer = Writer::new(Arc::clone(&queue), output);
+            let run = || tracing::subscriber::with_default(subscriber, || writer.run());
+            Self { queue, events, thread: thread::spawn(run) }
+        }
+
+        /// Sends lines until one is refused; how many were sent.
+        fn fill(&self) -> u64 {
+            let mut sent = 0;
+            loop {
+                let mut line = format!("{sent:01000}\n").into_bytes();
+                sent += 1;
+                if !self.queue.hand_over(&mut line) {
+                    self.queue.count_dropped(1);
+                    return sent;
+                }
+            }
+        }
+
+        /// Ends the writer; what it said.
+        fn end(self) -> Vec<String> {
+            assert_eq!(self.queue.finish(LONG), 0, "lines are left");
+            self.thread.join().expect("the writer does not panic");
+            self.events.lines(Format::Text)
+        }
+    }
+
+    fn file(path: &Path) -> Output {
+        Output::open(&Sink::File(path.to_owned()))
+            .expect("it can be opened")
+            .expect("it is not off")
+    }
+
+    fn full_disk() -> Output {
+        file(Path::new("/dev/full"))
+    }
+
+    #[test]
+    fn lines_for_which_a_blocked_pipe_has_no_room_are_counted_and_said() {
+        let (reader, writer) = io::pipe().expect("a pipe can be had");
+        let output = Output::of_stream("pipe", writer.as_fd()).expect("it can be cloned");
+        drop(writer);
+        let running = Running::start(output, Overflow::Drop);
+        let sent = running.fill();
+        let dropped = running.queue.dropped_lines();
+        let reading = thread::spawn(|| BufReader::new(reader).lines().count() as u64);
+        assert_eq!(running.end(), [format!(" WARN access log lines dropped count={dropped}")]);
+        let read = reading.join().expect("the reader does not panic");
+        assert_eq!((dropped, read + dropped), (1, sent));
+    }
+
+    #[test]
+    fn a_pipe_in_non_blocking_mode_is_waited_for() {
+        let (mut reader, writer) = UnixStream::pair().expect("a pair can be had");
+        writer.set_nonblocking(true).expect("it can be set");
+        let output = Output::of_stream("socket", writer.as_fd()).expect("it can be cloned");
+        drop(writer);
+        let running = Running::start(output, Overflow::Drop);
+        let sent = running.fill();
+        let reading = thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text.lines().count() as u64)
+        });
+        assert_eq!(running.end(), [" WARN access log lines dropped count=1"]);
+        let read = reading.join().expect("the reader does not panic").expect("it can be read");
+        assert_eq!(read + 1, sent);
+    }
+
+    #[test]
+    fn a_full_disk_is_said_now_and_then_and_its_lines_are_counted() {
+        const BUFFERS: u64 = 1000;
+        let running = Running::start(full_disk(), Overflow::Drop);
+        for _ in 0..BUFFERS {
+            assert!(running.queue.hand_over(&mut b"a\nb\n".to_vec()), "there is room");
+        }
+        let queue = Arc::clone(&running.queue);
+        let said = running.end();
+        let failed = "ERROR access log cannot be written; lines are dropped output=/dev/full \
+                      error=\"No space left on device (os error 28)\" dropped_lines=0";
+        let dropped = format!(" WARN access log lines dropped count={}", 2 * BUFFERS);
+        assert_eq!((said.first().unwrap(), said.last().unwrap()), (&failed.to_owned(), &dropped));
+        assert!(said.len() < 100, "not at every write: {said:?}");
+        assert_eq!(queue.dropped_lines(), 2 * BUFFERS);
+    }
+
+    #[test]
+    fn a_full_disk_keeps_lines_waiting_until_there_is_another() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("access.log");
+        std::os::unix::fs::symlink("/dev/full", &path).expect("it can be linked");
+        let running = Running::start(file(&path), Overflow::Block);
+        assert!(running.queue.hand_over(&mut b"a\nb\n".to_vec()), "there is room");
+        running.events.wait_for("requests wait until it can");
+        std::fs::remove_file(&path).expect("it can be removed");
+        running.queue.reopen();
+        let said = running.end();
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "a\nb\n");
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[1].contains("access log reopened"), "{said:?}");
+        assert!(said[2].contains("access log is written again"), "{said:?}");
+    }
+
+    #[test]
+    fn what_a_deadline_leaves_unwritten_is_counted() {
+        let running = Running::start(full_disk(), Overflow::Block);
+        assert!(running.queue.hand_over(&mut b"a\nb\n".to_vec()), "there is room");
+        running.events.wait_for("requests wait until it can");
+        assert!(running.queue.hand_over(&mut b"c\n".to_vec()), "there is room");
+        assert_eq!(running.queue.finish(Duration::ZERO), 3);
+        running.thread.join().expect("the deadline ends the writer");
+    }
+
+    #[test]
+    fn a_line_after_a_torn_one_begins_anew() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("access.log");
+        let mut writer = Writer::new(Arc::new(Queue::new(Overflow::Drop)), file(&path));
+        writer.write(b"a\nb");
+        writer.give_up(b"a\nb\nc\n", b"\nc\n");
+        writer.write(b"d\n");
+        writer.write(b"e\n");
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "a\nb\nd\ne\n");
+        assert_eq!(writer.queue.dropped_lines(), 2);
     }
 }
