@@ -89,7 +89,7 @@ impl AccessLog {
     }
 
     /// Waits until all that was handed over is written. Drop every [`WorkerLog`] first: that hands over
-    /// what is left in it.
+    /// what is left in it. What is written later is only counted.
     ///
     /// # Errors
     /// Lines are still not written after `patience`; they are lost.

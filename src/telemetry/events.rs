@@ -5,7 +5,7 @@
 //! a sentence and fields.
 //!
 //! What keeps a client's bytes out, at trace level too:
-//! - only events of this crate pass ([`TARGET`]); what libraries say of headers, frames and buffers never
+//! - only events of this crate pass; what libraries say of headers, frames and buffers never
 //!   reaches a formatter, whatever level is asked for. `KEYWARD_LOG` is a level, not a filter language
 //!   that could let them in;
 //! - hyper is built without its `tracing` feature, which refuses to compile without

@@ -29,7 +29,7 @@ pub(super) struct Queue {
     work: Condvar,
     /// There is room again, or there never will be.
     room: Condvar,
-    /// The writer has ended.
+    /// The writer is done.
     end: Condvar,
     dropped: AtomicU64,
 }
@@ -46,8 +46,10 @@ struct State {
     reopen_after: Option<usize>,
     /// Nothing more will come.
     closed: bool,
-    /// Nothing more will be written.
+    /// Nothing more will be written; what is handed over now is refused.
     ended: bool,
+    /// The writer has said its last.
+    is_done: bool,
 }
 
 /// What the writer does next.
@@ -121,7 +123,7 @@ impl Queue {
         self.close();
         let (mut state, _) = self
             .end
-            .wait_timeout_while(self.lock(), patience, |state| !state.ended)
+            .wait_timeout_while(self.lock(), patience, |state| !state.is_done)
             .unwrap_or_else(PoisonError::into_inner);
         let waiting: u64 = state.full.iter().map(|lines| count_lines(lines)).sum();
         let left = waiting + state.lines_in_hand;
@@ -175,7 +177,11 @@ impl Queue {
                 state.lines_in_hand = count_lines(&lines);
                 Work::Write(lines)
             }
-            None if state.closed => Work::End,
+            None if state.closed => {
+                // Under the same lock, so that no line comes in between and is lost.
+                state.ended = true;
+                Work::End
+            }
             None => Work::Report,
         }
     }
@@ -208,7 +214,7 @@ impl Queue {
     }
 
     pub(super) fn end(&self) {
-        self.lock().ended = true;
+        self.lock().is_done = true;
         self.end.notify_all();
         self.room.notify_all();
     }
