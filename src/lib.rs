@@ -1,5 +1,6 @@
 //! Keyward: an authenticating reverse proxy.
 
+pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod policy;
 pub mod problem;
 pub mod proxy;
 pub mod redact;
+pub mod reload;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;

@@ -1,0 +1,161 @@
+//! The composition root: from a configuration to a running program, and back down in order.
+//!
+//! The control plane (reload, signals) runs on the thread that calls [`App::run`]; the data plane has its
+//! own threads (see [`server`](crate::server)).
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow};
+use crate::diagnostics::Report;
+use crate::reload::{self, Reloader};
+use crate::server::{self, Server};
+use crate::snapshot::Shared;
+use crate::telemetry::Format;
+use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
+
+/// How long the access log may take to write its last lines.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the program does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration or the key file has faults.
+    Faults(Report),
+    /// The system refused something.
+    Io(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A running keyward.
+pub struct App {
+    runtime: Runtime,
+    signals: Signals,
+    server: Server,
+    log: AccessLog,
+    reloader: Reloader,
+}
+
+impl App {
+    /// Loads the configuration at `path`, and serves. With `start_events`, called as soon as the
+    /// configuration is known, the caller decides where events go.
+    ///
+    /// # Errors
+    /// Every fault in the files, or what the system refused.
+    pub fn start(
+        path: &Path,
+        start_events: impl FnOnce(&Config) -> io::Result<()>,
+    ) -> Result<Self, StartError> {
+        let (config, keys) = reload::load(path).map_err(StartError::Faults)?;
+        start_events(&config)?;
+        reload::warn(&config.warnings);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let signals = runtime.block_on(async { Signals::listen() })?;
+        let log = access_log(&config.log)?;
+        let (count, routes) = (keys.records.len(), config.routes.routes().len());
+        let shared = Arc::new(Shared::new(config, keys.table));
+        let server = server::start(&shared, &log)?;
+        for address in server.addresses() {
+            tracing::info!(%address, keys = count, routes, "listening");
+        }
+        Ok(Self { runtime, signals, server, log, reloader: Reloader::new(shared) })
+    }
+
+    /// Where it serves.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Runs until SIGTERM or SIGINT; then lets what is in flight end, and stops. SIGHUP reloads, SIGUSR1
+    /// reopens the access log.
+    ///
+    /// # Errors
+    /// What the system refused; the access log's last lines could not be written.
+    pub fn run(mut self) -> io::Result<()> {
+        self.runtime.block_on(control(self.signals, &mut self.reloader, &self.log));
+        tracing::info!("stopping: no new connections, requests in flight end");
+        let cut = self.server.stop()?;
+        self.log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
+        match cut {
+            0 => tracing::info!("stopped"),
+            cut => tracing::warn!(cut, "stopped; connections still in use were cut"),
+        }
+        Ok(())
+    }
+}
+
+async fn control(mut signals: Signals, reloader: &mut Reloader, log: &AccessLog) {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hangup.recv() => reloader.reload(),
+            _ = signals.reopen.recv() => {
+                log.reopen();
+                tracing::info!("access log reopened");
+            }
+            () = reloader.changed() => reloader.look(),
+        }
+    }
+}
+
+/// What the operator says to a running process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    /// From here on none of them ends the process by itself.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+fn access_log(log: &config::Log) -> io::Result<AccessLog> {
+    let (sink, is_terminal) = match &log.access {
+        Access::Off => (Sink::Off, false),
+        Access::Stdout => (Sink::Stdout, io::stdout().is_terminal()),
+        Access::Stderr => (Sink::Stderr, io::stderr().is_terminal()),
+        Access::File(path) => (Sink::File(path.clone()), false),
+    };
+    let overflow = match log.on_overflow {
+        OnOverflow::Block => Overflow::Block,
+        OnOverflow::Drop => Overflow::Drop,
+    };
+    let format = log_format(log.format, is_terminal);
+    AccessLog::start(&sink, format, overflow).map_err(|error| match &log.access {
+        Access::File(path) => io::Error::new(
+            error.kind(),
+            format!("cannot open the access log {}: {error}", path.display()),
+        ),
+        _ => error,
+    })
+}
+
+/// The format in which lines for a terminal, or for something else, are written.
+pub fn log_format(format: LogFormat, is_terminal: bool) -> Format {
+    match format {
+        LogFormat::Auto => Format::auto(is_terminal),
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
+    }
+}
