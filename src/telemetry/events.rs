@@ -266,6 +266,9 @@ impl Write for Captured {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+    use std::thread;
+
     use tracing::{debug, error, info, trace, warn};
 
     use super::*;
@@ -328,6 +331,29 @@ mod tests {
                 r#" INFO sent headers="authorization: Bearer [redacted]""#,
             ]
         );
+    }
+
+    #[test]
+    fn a_panic_says_where_not_what() {
+        let child = Command::new(std::env::current_exe().expect("this test is a file"))
+            .args(["--exact", "telemetry::events::tests::panicking", "--ignored", "--nocapture"])
+            .output()
+            .expect("it can be started");
+        assert!(child.status.success());
+        let stderr = String::from_utf8(child.stderr).expect("lines are text");
+        let event: serde_json::Value =
+            serde_json::from_str(&stderr).expect("one event, nothing else");
+        assert_eq!(event["message"], "a task panicked");
+        let location = event["location"].as_str().expect("it says where");
+        assert!(location.starts_with("src/telemetry/events.rs:"), "{location}");
+        assert!(!stderr.contains("canary"), "{stderr}");
+    }
+
+    #[test]
+    #[ignore = "a_panic_says_where_not_what runs it, in a process of its own"]
+    fn panicking() {
+        install(Format::Json, LevelFilter::INFO).expect("nobody did before");
+        thread::spawn(|| panic!("canary")).join().expect_err("it panics");
     }
 
     #[test]
