@@ -101,13 +101,6 @@ impl Report {
         self.entries.is_empty()
     }
 
-    /// Every fault, in the order in which they are shown.
-    pub fn faults(&self) -> impl Iterator<Item = (Severity, &Fault)> {
-        self.entries
-            .iter()
-            .flat_map(|(severity, _, faults)| faults.iter().map(|fault| (*severity, fault)))
-    }
-
     /// For people: each fault with its line of the file and a caret, in colour if asked for.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };

@@ -12,9 +12,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_spanned::Spanned;
 
-use super::interpolate::{Problem, interpolate};
+use super::interpolate::{Problem, ProblemKind, interpolate};
 use super::limits::Bounds;
 use super::raw::{Field, Given, Section, Size, Table};
+use super::suggest::{did_you_mean, meant};
 use crate::diagnostics::Fault;
 
 /// Bytes of the file.
@@ -65,31 +66,6 @@ impl Text {
     }
 }
 
-/// The candidate that `text` was probably meant to be: at most a third of its characters, and never all,
-/// are wrong.
-pub(super) fn meant<'c>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
-    let text = text.to_lowercase();
-    let chars = text.chars().count();
-    let most = (chars / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&text, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= most && *distance < chars)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// `did you mean "viewer"?`, or all there are.
-pub(super) fn did_you_mean(meant: Option<&str>, all: &[&str]) -> String {
-    match meant {
-        Some(name) => format!("did you mean {name:?}?"),
-        None => format!("write one of: {}", all.join(", ")),
-    }
-}
-
 impl<'a> Check<'a> {
     pub(super) fn new(
         text: &'a str,
@@ -102,11 +78,6 @@ impl<'a> Check<'a> {
     /// The faults and the warnings.
     pub(super) fn finish(self) -> (Vec<Fault>, Vec<Fault>) {
         (self.faults, self.warnings)
-    }
-
-    /// How many faults there are by now.
-    pub(super) fn fault_count(&self) -> usize {
-        self.faults.len()
     }
 
     pub(super) fn push(&mut self, fault: Fault) {
@@ -182,19 +153,15 @@ impl<'a> Check<'a> {
 
     /// A table; `name` is its place in the file. One that is missing or wrong is empty.
     pub(super) fn section<T: Default>(&mut self, name: &str, section: Section<T>) -> T {
-        match section.0 {
-            Some(given) => self.table(name, given).into_inner(),
-            None => T::default(),
-        }
+        let table = section.0.and_then(|given| self.table(name, given));
+        table.map(Spanned::into_inner).unwrap_or_default()
     }
 
     /// The same for a table that is there.
-    pub(super) fn table<T: Default>(&mut self, name: &str, given: Given<Table<T>>) -> Spanned<T> {
-        let place = given.0.span();
-        match self.given(given) {
-            Some(table) => Spanned::new(place, self.fields(name, table.into_inner())),
-            None => Spanned::new(place, T::default()),
-        }
+    pub(super) fn table<T>(&mut self, name: &str, given: Given<Table<T>>) -> Option<Spanned<T>> {
+        let table = self.given(given)?;
+        let span = table.span();
+        Some(Spanned::new(span, self.fields(name, table.into_inner())))
     }
 
     /// The fields of a table; each unknown one is a fault.
@@ -238,37 +205,40 @@ impl<'a> Check<'a> {
             }),
             Err(problems) => {
                 for problem in problems {
-                    self.unreplaced(&span, &problem);
+                    self.unreplaced(written, &problem);
                 }
                 None
             }
         }
     }
 
-    pub(super) fn unreplaced(&mut self, string: &Span, problem: &Problem<'_>) {
-        let (reference, message, help) = match problem {
-            Problem::Missing(reference) => (
-                reference,
+    /// A reference to a variable that stands for nothing, in the string `written`.
+    pub(super) fn unreplaced(&mut self, written: &Spanned<String>, problem: &Problem<'_>) {
+        let reference = problem.reference;
+        let (message, help) = match problem.kind {
+            ProblemKind::Missing => (
                 format!("the environment has no variable {reference}"),
                 "set it, or write $${ for these characters themselves",
             ),
-            Problem::Name(reference) => (
-                reference,
+            ProblemKind::Name => (
                 format!("{reference:?} names no variable"),
                 "write ${NAME} with letters, digits and '_', or $${ for these characters themselves",
             ),
-            Problem::Open(reference) => (
-                reference,
+            ProblemKind::Open => (
                 "no brace closes this reference to a variable".to_owned(),
                 "write ${NAME}, or $${ for these characters themselves",
             ),
         };
-        // The caret goes under the reference itself, unless escapes keep it from being found.
-        let place = self.text.get(string.clone()).and_then(|text| text.find(reference));
-        let span = place.map_or(string.clone(), |at| {
-            let start = string.start + at;
-            start..start + reference.len()
-        });
+        // Behind the quotes, the string is in the file as it is, unless it is written with escapes.
+        let string = written.span();
+        let begin = self.text.get(string.clone()).and_then(|text| text.find(written.get_ref()));
+        let span = match begin {
+            Some(begin) => {
+                let start = string.start + begin + problem.at;
+                start..start + reference.len()
+            }
+            None => string,
+        };
         self.fault(span, message, help);
     }
 
@@ -287,6 +257,22 @@ impl<'a> Check<'a> {
             texts.extend(written.and_then(|written| self.replaced(&written)));
         }
         Some(Spanned::new(span, texts))
+    }
+
+    /// The same for an array that must not be empty; `message` and `help` say why and what to write.
+    pub(super) fn some_texts(
+        &mut self,
+        field: Field<Vec<Given<String>>>,
+        most: usize,
+        message: &str,
+        help: &str,
+    ) -> Option<Spanned<Vec<Text>>> {
+        if let Some(Given(array)) = &field.0
+            && array.get_ref().as_ref().is_ok_and(Vec::is_empty)
+        {
+            self.fault(array.span(), message, help);
+        }
+        self.texts(field, most)
     }
 
     /// A fault if there are more than `most` of something.

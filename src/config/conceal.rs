@@ -42,9 +42,10 @@ fn field_before(text: &str, equals: usize) -> &str {
 
 fn is_secret(field: &str) -> bool {
     let field = field.to_lowercase();
-    SECRET_FIELDS
-        .iter()
-        .any(|name| field.contains(name) || strsim::damerau_levenshtein(&field, name) <= 2)
+    let is_misspelt = |name: &str| {
+        field.len().abs_diff(name.len()) <= 2 && strsim::damerau_levenshtein(&field, name) <= 2
+    };
+    SECRET_FIELDS.iter().any(|name| field.contains(name) || is_misspelt(name))
 }
 
 /// To the end of the line, or of a string over several lines; nothing of a reference to a variable.

@@ -2,15 +2,25 @@
 //!
 //! Never here: a fault that shows a variable's value.
 
-/// What stands in the way of a replacement, with the bytes of the string that it is about.
+/// What stands in the way of a replacement.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Problem<'a> {
+pub(super) struct Problem<'a> {
+    pub(super) kind: ProblemKind,
+    /// The reference as it was written, or what there is of it.
+    pub(super) reference: &'a str,
+    /// Where it begins, in bytes of the string.
+    pub(super) at: usize,
+}
+
+/// Why a reference stands for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProblemKind {
     /// No such variable, or one that is not UTF-8.
-    Missing(&'a str),
+    Missing,
     /// What stands between the braces cannot name a variable.
-    Name(&'a str),
+    Name,
     /// No brace closes it.
-    Open(&'a str),
+    Open,
 }
 
 /// A string as it was written, and what it says after replacement.
@@ -39,16 +49,16 @@ pub(super) fn interpolate<'a>(
         }
         value.push_str(before);
         let Some(end) = reference.find('}') else {
-            problems.push(Problem::Open(reference));
+            let at = written.len() - reference.len();
+            problems.push(Problem { kind: ProblemKind::Open, reference, at });
             break;
         };
-        let (whole, after) = reference.split_at(end + 1);
-        match variable(whole) {
-            None => problems.push(Problem::Name(whole)),
-            Some(name) => match env(name) {
-                None => problems.push(Problem::Missing(whole)),
-                Some(found) => value.push_str(&found),
-            },
+        let at = written.len() - reference.len();
+        let (reference, after) = reference.split_at(end + 1);
+        let found = variable(reference).ok_or(ProblemKind::Name);
+        match found.and_then(|name| env(name).ok_or(ProblemKind::Missing)) {
+            Ok(found) => value.push_str(&found),
+            Err(kind) => problems.push(Problem { kind, reference, at }),
         }
         from_environment = true;
         rest = after;
@@ -103,10 +113,11 @@ mod tests {
 
     #[test]
     fn every_problem_is_found() {
-        use Problem::{Missing, Name, Open};
-        check("${X} ${A} ${Y}", Err(&[Missing("${X}"), Missing("${Y}")]));
-        check("${} ${1A} ${A-B}", Err(&[Name("${}"), Name("${1A}"), Name("${A-B}")]));
-        check("${X} ${A", Err(&[Missing("${X}"), Open("${A")]));
+        use ProblemKind::{Missing, Name, Open};
+        let problem = |kind, reference, at| Problem { kind, reference, at };
+        check("${X} ${A} ${X}", Err(&[problem(Missing, "${X}", 0), problem(Missing, "${X}", 10)]));
+        check("$${} ${}${A-B}", Err(&[problem(Name, "${}", 5), problem(Name, "${A-B}", 8)]));
+        check("${1} ${A", Err(&[problem(Name, "${1}", 0), problem(Open, "${A", 5)]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The validated configuration: what the rest of the program works with.
 //!
 //! [`load`] reads the TOML file, mirrors it with serde (`raw`), and turns the mirror into a [`Config`]
-//! (`validate`), gathering every fault. What is in a `Config` needs no further check.
+//! (`validate`), gathering every fault (`check`). What is in a `Config` needs no further check.
 //!
 //! Never here: serde types outside `raw`, sockets, or the key file's contents.
 
@@ -10,6 +10,7 @@ mod conceal;
 mod interpolate;
 mod limits;
 mod raw;
+mod suggest;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -19,22 +19,43 @@ use toml::de::DeTable;
 
 use crate::diagnostics::Fault;
 
+/// Most faults of the syntax that are told: one bracket left open makes every line behind it look wrong.
+const SYNTAX_FAULTS_MAX: usize = 10;
+
 /// Reads a file; what is wrong with its values is kept beside them.
 ///
 /// # Errors
-/// Every fault of its syntax.
+/// The faults of its syntax, one a line.
 pub(super) fn parse(text: &str) -> Result<Table<Root>, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        return Err(errors.iter().map(syntax_fault).collect());
+    if errors.is_empty() {
+        // Every value of the mirror takes whatever there is, so this fails for no document.
+        return Table::deserialize(toml::Deserializer::from(document))
+            .map_err(|error| vec![syntax_fault(&error)]);
     }
-    // Every value of the mirror takes whatever there is, so this fails for no document.
-    Table::deserialize(toml::Deserializer::from(document))
-        .map_err(|error| vec![syntax_fault(&error)])
+    let mut faults: Vec<Fault> = errors.iter().map(syntax_fault).collect();
+    faults.sort_by_key(start);
+    faults.dedup_by(|fault, earlier| {
+        !text.get(start(earlier)..start(fault)).is_some_and(|between| between.contains('\n'))
+    });
+    faults.truncate(SYNTAX_FAULTS_MAX);
+    Err(faults)
+}
+
+fn start(fault: &Fault) -> usize {
+    fault.span.as_ref().map_or(0, |span| span.start)
 }
 
 fn syntax_fault(error: &toml::de::Error) -> Fault {
-    Fault { span: error.span(), message: error.message().to_owned(), help: None }
+    let (message, help) = match error.message().split_once(", expected ") {
+        Some((message, "nothing")) => (message, None),
+        Some((message, expected)) => (message, Some(format!("expected {expected}"))),
+        None if error.message() == "duplicate key" => {
+            (error.message(), Some("join it with the earlier one of this name".to_owned()))
+        }
+        None => (error.message(), None),
+    };
+    Fault { span: error.span(), message: message.to_owned(), help }
 }
 
 /// A part of the file that has fields of its own.

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::Check;
-use super::interpolate::{Problem, variable};
+use super::interpolate::{Problem, ProblemKind, variable};
 use super::raw::{self, Field, Section, Table};
 use super::{AccessLog, Config, Keys, Log, LogFormat, OnOverflow, limits};
 use crate::keys::format::{Pepper, Prefix};
@@ -96,7 +96,9 @@ fn pepper(check: &mut Check<'_>, field: Field<String>) -> Option<Arc<Pepper>> {
         return None;
     };
     let Some(value) = check.variable(name) else {
-        check.unreplaced(&span, &Problem::Missing(written.get_ref()));
+        let reference = written.get_ref();
+        let problem = Problem { kind: ProblemKind::Missing, reference, at: 0 };
+        check.unreplaced(&written, &problem);
         return None;
     };
     match Pepper::new(Secret::new(value.into_bytes())) {

@@ -60,7 +60,7 @@ fn key_sources(
     }
     let mut sources = Vec::new();
     for given in array.into_inner() {
-        let table = check.table("auth.key_sources", given);
+        let Some(table) = check.table("auth.key_sources", given) else { continue };
         let span = table.span();
         let Some(source) = key_source(check, table) else { continue };
         if sources.iter().any(|earlier| is_same(earlier, &source)) {

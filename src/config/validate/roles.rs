@@ -1,6 +1,6 @@
 //! `[roles.NAME]`: what is declared, and what it inherits.
 
-use crate::config::check::{Check, Span, Text, did_you_mean};
+use crate::config::check::{Check, Span, Text};
 use crate::config::raw::{self, Field, Named, Table};
 use crate::identity::{
     AdminScope, MAX_ROLES, RoleDeclaration, RoleName, RoleSet, Roles, RolesError,
@@ -28,7 +28,7 @@ pub(super) fn roles(check: &mut Check<'_>, field: Field<Named<Table<raw::Role>>>
     let names: Vec<String> = named.iter().map(|(name, _)| name.get_ref().clone()).collect();
     let mut declarations = Vec::with_capacity(named.len());
     for (name, given) in named {
-        let raw = check.table(&format!("roles.{name}"), given).into_inner();
+        let raw = check.section(&format!("roles.{name}"), Field(Some(given)));
         let parents = check.texts(raw.inherits, MAX_ROLES);
         let admin = check.one_of(
             raw.admin,
@@ -62,11 +62,11 @@ fn unless_declared(check: &mut Check<'_>, text: &Text, names: &[String]) {
     if names.contains(&text.value) {
         return;
     }
-    let all: Vec<&str> = names.iter().map(String::as_str).collect();
     let declare = "declare it: a line [roles.NAME] is enough";
-    let help = match all.is_empty() {
-        true => declare.to_owned(),
-        false => format!("{}, or {declare}", did_you_mean(text.meant(all.iter().copied()), &all)),
+    let help = match text.meant(names.iter().map(String::as_str)) {
+        Some(role) => format!("did you mean {role:?}? If not, {declare}"),
+        None if names.is_empty() => declare.to_owned(),
+        None => format!("write one of: {}; or {declare}", names.join(", ")),
     };
     check.fault(text.span.clone(), format!("no role is called {}", text.shown), help);
 }

@@ -7,9 +7,11 @@ use serde_spanned::Spanned;
 
 use super::roles::Declared;
 use crate::config::Upstream;
-use crate::config::check::{Check, Span, Text, did_you_mean};
+use crate::config::check::{Check, Span, Text};
 use crate::config::limits::ROUTES_MAX;
 use crate::config::raw::{self, Field, Given, Table};
+use crate::config::suggest::did_you_mean;
+use crate::diagnostics::Fault;
 use crate::identity::MAX_ROLES;
 use crate::policy::routes::{Access, RouteError, RouteRule, RouteTable};
 
@@ -31,7 +33,7 @@ const STANDARD_METHODS: [Method; 7] = [
 struct Entry {
     rule: RouteRule,
     path: Text,
-    methods: Vec<(Method, Span)>,
+    methods: Vec<(Method, Text)>,
 }
 
 /// The table; `None` only with a fault.
@@ -41,13 +43,9 @@ pub(super) fn routes(
     roles: &Declared,
     upstreams: &[Upstream],
 ) -> Option<RouteTable> {
-    let was_given = field.0.is_some();
-    let array = check.field(field);
-    if was_given && array.is_none() {
-        return None;
-    }
-    let given = match array {
-        Some(array) => {
+    let given = match field.0 {
+        Some(given) => {
+            let array = check.given(given)?;
             check.at_most(&array.span(), array.get_ref().len(), ROUTES_MAX);
             array.into_inner()
         }
@@ -55,14 +53,14 @@ pub(super) fn routes(
     };
     if given.is_empty() && upstreams.len() > 1 {
         let message = "without routes it is not said which upstream requests go to";
-        check.push(crate::diagnostics::Fault::whole(message).with_help(
-            "write [[routes]] with path = \"/{*rest}\" and upstream = \"…\", or keep one upstream",
-        ));
+        let help = "write [[routes]] with path = \"/{*rest}\" and upstream = \"…\"";
+        check.push(Fault::whole(message).with_help(help));
     }
     let mut entries = Vec::with_capacity(given.len());
     for given in given {
-        let table = check.table("routes", given);
-        entries.extend(entry(check, table, roles, upstreams));
+        if let Some(table) = check.table("routes", given) {
+            entries.extend(entry(check, table, roles, upstreams));
+        }
     }
     let rules = entries.iter().map(|entry| entry.rule.clone()).collect();
     match RouteTable::new(rules) {
@@ -106,25 +104,22 @@ fn entry(
     Some(Entry { rule, path, methods })
 }
 
-fn methods(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<(Method, Span)> {
-    let faults_before = check.fault_count();
-    let Some(texts) = check.texts(field, METHODS_MAX) else { return Vec::new() };
-    if texts.get_ref().is_empty() && check.fault_count() == faults_before {
-        let help = "name some, or leave methods out for all that no other entry of the path names";
-        check.fault(texts.span(), "this route is for no method", help);
-    }
+fn methods(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<(Method, Text)> {
+    let texts = check.some_texts(
+        field,
+        METHODS_MAX,
+        "this route is for no method",
+        "name some, or leave methods out for all that no other entry of the path names",
+    );
     let mut seen = HashSet::new();
-    let mut methods = Vec::with_capacity(texts.get_ref().len());
-    for text in texts.into_inner() {
+    let mut methods = Vec::new();
+    for text in texts.map(Spanned::into_inner).unwrap_or_default() {
         let Some(method) = method(check, &text) else { continue };
         if seen.insert(method.clone()) {
-            methods.push((method, text.span));
+            methods.push((method, text));
         } else {
-            check.fault(
-                text.span,
-                format!("{} is listed twice", text.shown),
-                "remove one of the two",
-            );
+            let message = format!("{} is listed twice", text.shown);
+            check.fault(text.span, message, "remove one of the two");
         }
     }
     methods
@@ -147,8 +142,12 @@ fn method(check: &mut Check<'_>, text: &Text) -> Option<Method> {
         **standard != method && standard.as_str().eq_ignore_ascii_case(method.as_str())
     });
     if let Some(standard) = standard {
-        let message = format!("{} is not {standard}: the case of a method counts", text.shown);
-        check.fault(span, message, format!("write \"{standard}\""));
+        let reason = text.reason(format!("is not {standard}: the case of a method counts"));
+        let help = match text.is_literal() {
+            true => format!("write \"{standard}\""),
+            false => "the case of a method counts".to_owned(),
+        };
+        check.fault(span, format!("{} {reason}", text.shown), help);
         return None;
     }
     Some(method)
@@ -161,16 +160,18 @@ fn access(
     roles: &Declared,
 ) -> Access {
     let is_public = check.field(public).is_some_and(Spanned::into_inner);
-    let faults_before = check.fault_count();
-    let Some(texts) = check.texts(field, MAX_ROLES) else {
+    let texts = check.some_texts(
+        field,
+        MAX_ROLES,
+        "no role may pass this route",
+        "name some, or leave roles out to let any valid key pass",
+    );
+    let Some(texts) = texts else {
         return if is_public { Access::Public } else { Access::AnyKey };
     };
     if is_public {
         let help = "remove roles, or remove public";
         check.fault(texts.span(), "a public route lets everybody pass, so it takes no roles", help);
-    } else if texts.get_ref().is_empty() && check.fault_count() == faults_before {
-        let help = "name some, or leave roles out to let any valid key pass";
-        check.fault(texts.span(), "no role may pass this route", help);
     }
     Access::Roles(roles.set(check, texts.get_ref()))
 }
@@ -211,10 +212,10 @@ fn refuse(check: &mut Check<'_>, entries: &[Entry], place: usize, error: RouteEr
         RouteError::MethodTwice { method: Some(method), earlier } => {
             let line = check.line(&entries[earlier].path.span);
             let named = entry.methods.iter().find(|(known, _)| *known == method);
-            let span = named.map_or(&path.span, |(_, span)| span).clone();
+            let text = named.map_or(path, |(_, text)| text);
             let message =
-                format!("line {line} already says who may use {method} on {}", path.shown);
-            check.fault(span, message, format!("take {method} out of one of the two entries"));
+                format!("line {line} already says who may use {} on {}", text.shown, path.shown);
+            check.fault(text.span.clone(), message, "take it out of one of the two entries");
         }
         RouteError::MethodTwice { method: None, earlier } => {
             let line = check.line(&entries[earlier].path.span);

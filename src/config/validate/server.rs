@@ -22,17 +22,17 @@ pub(super) fn server(check: &mut Check<'_>, section: Section<raw::Server>) -> Se
 }
 
 fn listen(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<SocketAddr> {
-    let faults_before = check.fault_count();
-    let Some(texts) = check.texts(field, limits::LISTEN_MAX) else {
+    let texts = check.some_texts(
+        field,
+        limits::LISTEN_MAX,
+        "there is no address to listen on",
+        "write [\"127.0.0.1:8080\"]",
+    );
+    let Some(texts) = texts else {
         return vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))];
     };
-    let span = texts.span();
-    let texts = texts.into_inner();
-    if texts.is_empty() && check.fault_count() == faults_before {
-        check.fault(span, "there is no address to listen on", "write [\"127.0.0.1:8080\"]");
-    }
-    let mut addresses = Vec::with_capacity(texts.len());
-    for text in texts {
+    let mut addresses = Vec::with_capacity(texts.get_ref().len());
+    for text in texts.into_inner() {
         match text.value.parse::<SocketAddr>() {
             Ok(address) if address.port() != 0 && addresses.contains(&address) => {
                 let message = format!("{} is listed twice", text.shown);

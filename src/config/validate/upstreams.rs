@@ -2,9 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use serde_spanned::Spanned;
+
 use crate::config::check::{Check, Text};
 use crate::config::limits::{ENDPOINTS_MAX, HOST_BYTES_MAX, UPSTREAMS_MAX};
-use crate::config::raw::{self, Field, Given, Named, Table};
+use crate::config::raw::{self, Field, Named, Table};
 use crate::config::{Endpoint, Upstream};
 use crate::diagnostics::Fault;
 use crate::identity::MAX_NAME_BYTES;
@@ -38,25 +40,33 @@ pub(super) fn upstreams(
                 format!("write ASCII letters, digits, '_', '-' and '.', {MAX_NAME_BYTES} at most");
             check.fault(name.span(), message, help);
         }
-        let table = check.table(&format!("upstreams.{text}"), given);
-        let place = table.span();
-        let raw = table.into_inner();
-        if raw.endpoints.0.is_none() {
-            let message = format!("the upstream {text:?} has no endpoint");
-            check.fault(place, message, "write endpoints = [\"http://127.0.0.1:3000\"]");
-        }
-        let endpoints = endpoints(check, raw.endpoints);
+        let endpoints = match check.table(&format!("upstreams.{text}"), given) {
+            Some(table) => endpoints(check, text, table),
+            None => Vec::new(),
+        };
         upstreams.push(Upstream { name: name.into_inner(), endpoints });
     }
     upstreams
 }
 
-fn endpoints(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<Endpoint> {
-    let faults_before = check.fault_count();
-    let Some(texts) = check.texts(field, ENDPOINTS_MAX) else { return Vec::new() };
-    if texts.get_ref().is_empty() && check.fault_count() == faults_before {
-        check.fault(texts.span(), "there is no endpoint", "write [\"http://127.0.0.1:3000\"]");
+fn endpoints(
+    check: &mut Check<'_>,
+    upstream: &str,
+    table: Spanned<raw::Upstream>,
+) -> Vec<Endpoint> {
+    let span = table.span();
+    let field = table.into_inner().endpoints;
+    if field.0.is_none() {
+        let message = format!("the upstream {upstream:?} has no endpoint");
+        check.fault(span, message, "write endpoints = [\"http://127.0.0.1:3000\"]");
     }
+    let texts = check.some_texts(
+        field,
+        ENDPOINTS_MAX,
+        "there is no endpoint",
+        "write [\"http://127.0.0.1:3000\"]",
+    );
+    let Some(texts) = texts else { return Vec::new() };
     let mut endpoints = Vec::with_capacity(texts.get_ref().len());
     for text in texts.into_inner() {
         match parse(&text.value) {

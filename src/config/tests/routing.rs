@@ -1,0 +1,141 @@
+//! What is refused in `[roles]`, `[upstreams]` and `[[routes]]`.
+
+use super::check;
+
+#[test]
+fn roles() {
+    check(
+        "[roles.viewer]\n[roles.author]\ninherits = ['viewr', 'x']\nadmin = 'me'",
+        &[
+            r#"3:13: no role is called "viewr"; did you mean "viewer"? If not, declare it"#,
+            r#"3:22: no role is called "x"; write one of: author, viewer; or declare it"#,
+            r#"4:9: "me" is no choice here; write "own" or "all""#,
+        ],
+    );
+    check(
+        "[roles.a]\ninherits = ['b']\n[roles.b]\ninherits = ['a']\n[roles.c]\ninherits = ['a']",
+        &[
+            r#"1:8: the role "a" inherits, over some steps, from itself"#,
+            r#"3:8: the role "b" inherits, over some steps, from itself"#,
+        ],
+    );
+    check(
+        "[roles.'a b']\n[roles.c]\ninherits = ['a b']\n[[routes]]\npath = '/'\nroles = ['a b']",
+        &[r#"1:8: the role name "a b" holds ' '"#],
+    );
+    let many: String = (0..129).map(|i| format!("[roles.r{i}]\n")).collect();
+    check(
+        &format!("{many}[[routes]]\npath = '/'\nroles = ['r0', 'r9']"),
+        &["1:2: there are 129 roles; declare 128"],
+    );
+}
+
+#[test]
+fn upstreams() {
+    check(
+        "# no upstreams",
+        &["there is no upstream to forward requests to; write [upstreams.app] and below it"],
+    );
+    check("[upstreams]", &["1:1: there is no upstream to forward requests to"]);
+    check("[upstreams.a]", &[r#"1:1: the upstream "a" has no endpoint; write endpoints = ["#]);
+    check("upstreams.a.endpoints = []", &["1:25: there is no endpoint; write ["]);
+    check("[upstreams.'a b']\nendpoints = ['http://a']", &[r#"1:12: "a b" cannot name an ups"#]);
+    check(
+        "upstreams.a.endpoints = ['http://a', 'http://b', 'http://a:80']",
+        &[r#"1:50: "http://a:80" is listed twice"#],
+    );
+}
+
+#[test]
+fn endpoints() {
+    for (endpoint, message) in [
+        ("127.0.0.1:3000", r#""127.0.0.1:3000" does not begin with http://; write "http://127"#),
+        ("localhost", r#""localhost" does not begin with http://; write "http://localhost""#),
+        ("ftp://a", r#""ftp://a" does not begin with http://; write "http://HOST""#),
+        ("https://a", "https to an upstream is not supported by this version"),
+        ("unix:/run/a", "Unix sockets are not supported by this version"),
+        ("http://u:p@a", "an endpoint takes no user and password"),
+        ("u:p@a", "an endpoint takes no user and password"),
+        ("http://a/", r#""http://a/" says more than host and port"#),
+        ("http://a?b", r#""http://a?b" says more than host and port"#),
+        ("http://a#b", r#""http://a#b" says more than host and port"#),
+        ("http://", r#""http://" names no host"#),
+        ("http://:80", r#""http://:80" names no host"#),
+        ("http://a..b", r#""http://a..b" names no host"#),
+        ("http://a b", r#""http://a b" names no host"#),
+        ("http://127.0.0.300", r#""http://127.0.0.300" names no host"#),
+        ("http://0x7f.1", r#""http://0x7f.1" names no host"#),
+        ("http://[::1", r#""http://[::1" names no host"#),
+        ("http://[a]", r#""http://[a]" names no host"#),
+        ("http://::1", r#""http://::1" names no host"#),
+        ("http://[::1]80", r#""http://[::1]80" names no host"#),
+        ("http://a:0", r#""http://a:0" has no port from 1 to 65535"#),
+        ("http://a:+80", r#""http://a:+80" has no port from 1 to 65535"#),
+        ("http://a:65536", r#""http://a:65536" has no port from 1 to 65535"#),
+        ("http://a:", r#""http://a:" has no port from 1 to 65535"#),
+    ] {
+        let expected = format!("1:26: {message}");
+        check(&format!("upstreams.a.endpoints = ['{endpoint}']"), &[&expected]);
+    }
+}
+
+#[test]
+fn routes() {
+    check(
+        "[roles.viewer]\n[[routes]]\nmethods = []\nroles = []\n[[routes]]\npath = 'x'\npublic = true\n\
+         roles = ['viewer']\nupstream = 'ap'\n",
+        &[
+            "2:1: this route has no path",
+            "3:11: this route is for no method",
+            "4:9: no role may pass this route",
+            r#"6:8: "x" cannot be the path of a route; the pattern does not begin with '/'"#,
+            "8:9: a public route lets everybody pass",
+            r#"9:12: no upstream is called "ap"; did you mean "app"?"#,
+        ],
+    );
+    check(
+        "[[routes]]\npath = '/'\nroles = ['viewer']\nambiguous_paths = 'yes'",
+        &[
+            r#"3:10: no role is called "viewer"; declare it: a line [roles.NAME] is enough"#,
+            r#"4:19: "yes" is no choice here; write "allow" or "refuse""#,
+        ],
+    );
+}
+
+#[test]
+fn methods() {
+    check(
+        "[[routes]]\npath = '/'\nmethods = ['get', 'CONNECT', 'TRACE', 'A B', '', 'PUT', 'PUT', 'purge']",
+        &[
+            r#"3:12: "get" is not GET: the case of a method counts; write "GET""#,
+            r#"3:19: "CONNECT" is never forwarded"#,
+            r#"3:30: "TRACE" is never forwarded"#,
+            r#"3:39: "A B" is no method"#,
+            r#"3:46: "" is no method"#,
+            r#"3:57: "PUT" is listed twice"#,
+        ],
+    );
+}
+
+#[test]
+fn entries_that_decide_twice_name_the_earlier_line() {
+    check(
+        "[[routes]]\npath = '/x/{id}'\nmethods = ['GET']\n[[routes]]\npath = 'bad'\n[[routes]]\n\
+         path = '/x/{name}'\nmethods = ['PUT', 'GET']\n[[routes]]\npath = '/y'\n[[routes]]\npath = '/y'",
+        &[
+            r#"5:8: "bad" cannot be the path"#,
+            r#"8:19: line 2 already says who may use "GET" on "/x/{name}""#,
+            r#"12:8: line 10 already says who may use every other method on "/y""#,
+        ],
+    );
+}
+
+#[test]
+fn several_upstreams_have_to_be_told_apart() {
+    let two = "upstreams.a.endpoints = ['http://a']\nupstreams.b.endpoints = ['http://b']\n";
+    check(two, &["without routes it is not said which upstream requests go to"]);
+    check(
+        &format!("{two}[[routes]]\npath = '/'\n[[routes]]\npath = '/b'\nupstream = 'b'"),
+        &["3:1: this route does not say which upstream it goes to; write upstream = "],
+    );
+}
