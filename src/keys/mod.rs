@@ -82,8 +82,16 @@ impl KeyRecord {
         }
     }
 
-    /// Whether `digest` is that of the key, or of its secret before a rotation.
-    pub fn has_digest(&self, digest: &Digest) -> bool {
-        self.hash == *digest || self.previous.is_some_and(|(previous, _)| previous == *digest)
+    /// The state at `now` of the secret with `digest`: a secret before a rotation ends earlier.
+    /// Nothing if it is neither the key's digest nor that of its previous secret.
+    pub fn state_of(&self, digest: &Digest, now: Timestamp) -> Option<KeyState> {
+        if self.hash == *digest {
+            return Some(self.state(now));
+        }
+        let (_, until) = self.previous.filter(|(previous, _)| previous == digest)?;
+        Some(match self.state(now) {
+            KeyState::Enabled if now.as_second() >= until.as_second() => KeyState::Expired,
+            state => state,
+        })
     }
 }

@@ -1,0 +1,160 @@
+//! How keys are shown: as a table, field by field, or as JSON.
+//!
+//! Never here: a hash, which nobody needs to see, or a key but in [`MadeKey`].
+
+use std::io::{self, Write};
+
+use anstyle::Style;
+use comfy_table::Table;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::keys::store::Run;
+use crate::keys::{KeyRecord, KeyState};
+
+/// A key as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Key<'a> {
+    id: &'a str,
+    state: &'static str,
+    user: &'a str,
+    role: &'a str,
+    label: &'a str,
+    start: Option<&'a str>,
+    created_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    disabled_at: Option<Timestamp>,
+    disabled_by: Option<&'a str>,
+    disabled_reason: Option<&'a str>,
+    previous_expires_at: Option<Timestamp>,
+}
+
+impl<'a> Key<'a> {
+    pub(super) fn new(record: &'a KeyRecord, state: KeyState) -> Self {
+        Self {
+            id: record.id.as_str(),
+            state: state.as_str(),
+            user: record.user.as_str(),
+            role: record.role.as_str(),
+            label: record.label.as_str(),
+            start: record.start.as_deref(),
+            created_at: record.created_at,
+            expires_at: record.expires_at,
+            disabled_at: record.disabled_at,
+            disabled_by: record.disabled_by.as_deref(),
+            disabled_reason: record.disabled_reason.as_deref(),
+            previous_expires_at: record.previous.map(|(_, until)| until),
+        }
+    }
+}
+
+/// A key just made: the one view that holds the secret.
+#[derive(Serialize)]
+pub(super) struct MadeKey<'a> {
+    key: &'a str,
+    #[serde(flatten)]
+    record: Key<'a>,
+}
+
+impl<'a> MadeKey<'a> {
+    pub(super) fn new(key: &'a str, record: &'a KeyRecord) -> Self {
+        Self { key, record: Key::new(record, KeyState::Enabled) }
+    }
+}
+
+/// A key that came in, or would, as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct ImportedKey<'a> {
+    line: usize,
+    /// None in a dry run, which gives no id.
+    id: Option<&'a str>,
+    user: &'a str,
+    role: &'a str,
+    label: &'a str,
+    start: Option<&'a str>,
+}
+
+impl<'a> ImportedKey<'a> {
+    pub(super) fn new(line: usize, record: &'a KeyRecord, run: Run) -> Self {
+        Self {
+            line,
+            id: (run == Run::Real).then_some(record.id.as_str()),
+            user: record.user.as_str(),
+            role: record.role.as_str(),
+            label: record.label.as_str(),
+            start: record.start.as_deref(),
+        }
+    }
+}
+
+/// Writes `value` as indented JSON and a line end.
+pub(super) fn write_json(to: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *to, value)?;
+    writeln!(to)?;
+    to.flush()
+}
+
+/// Writes a line a key, below a heading.
+pub(super) fn write_table(
+    to: &mut impl Write,
+    records: &[KeyRecord],
+    now: Timestamp,
+) -> io::Result<()> {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["ID", "STATE", "USER", "ROLE", "LABEL", "START", "CREATED", "EXPIRES"]);
+    for record in records {
+        table.add_row([
+            record.id.as_str(),
+            record.state(now).as_str(),
+            record.user.as_str(),
+            record.role.as_str(),
+            record.label.as_str(),
+            record.start.as_deref().unwrap_or("-"),
+            &time(record.created_at),
+            &time(record.expires_at),
+        ]);
+    }
+    let heading = Style::new().bold();
+    for (line, text) in table.lines().enumerate() {
+        let text = text.trim();
+        match line {
+            0 => writeln!(to, "{heading}{text}{heading:#}")?,
+            _ => writeln!(to, "{text}")?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes all that is known of a key, a line each.
+pub(super) fn write_fields(
+    to: &mut impl Write,
+    record: &KeyRecord,
+    state: KeyState,
+) -> io::Result<()> {
+    let given = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let fields = [
+        ("id", Some(record.id.to_string())),
+        ("state", Some(state.as_str().to_owned())),
+        ("user", Some(record.user.to_string())),
+        ("role", Some(record.role.to_string())),
+        ("label", Some(record.label.to_string())),
+        ("start", record.start.clone()),
+        ("created", given(record.created_at)),
+        ("expires", given(record.expires_at)),
+        ("disabled", given(record.disabled_at)),
+        ("disabled by", record.disabled_by.clone()),
+        ("reason", record.disabled_reason.clone()),
+    ];
+    let name_style = Style::new().bold();
+    for (name, value) in fields {
+        if let Some(value) = value {
+            writeln!(to, "{name_style}{name:<12}{name_style:#}{value}")?;
+        }
+    }
+    Ok(())
+}
+
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| time.to_string())
+}

@@ -1,0 +1,108 @@
+//! The command line: what can be asked for, who does it, and how its end is told.
+//!
+//! Results go to standard output and everything else to standard error; the exit code is 0 if all went
+//! well, 1 if something failed, 2 for wrong usage or configuration.
+//!
+//! Never here: a secret taken from an argument.
+
+mod failure;
+mod keys;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use failure::Failure;
+
+/// An authenticating reverse proxy: only requests with a valid API key for an allowed role reach your
+/// service.
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "PATH", default_value = "config/keyward.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: authenticate, authorize and forward requests until SIGTERM.
+    Serve,
+    /// Check the configuration and the keys, and show what would be served.
+    Check {
+        /// Show what a reload would change instead.
+        #[arg(long)]
+        diff: bool,
+    },
+    /// Make, list and switch off keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Try keyward in two minutes: a small service, a configuration, keys, and curl lines to copy.
+    Demo,
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man {
+        /// Write a page for every command into this folder instead.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Does what `cli` asks for.
+pub fn run(cli: Cli) -> ExitCode {
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // With standard error closed the exit code is all that is left to say.
+            let _ = failure.write(&mut anstream::stderr().lock());
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Serve => Err(Failure::Failed("`serve` is not built yet".to_owned())),
+        Command::Check { diff: _ } => Err(Failure::Failed("`check` is not built yet".to_owned())),
+        Command::Keys(command) => keys::run(command, &cli.config),
+        Command::Demo => Err(Failure::Failed("`demo` is not built yet".to_owned())),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { dir } => man(dir),
+    }
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut script);
+    Ok(io::stdout().write_all(&script)?)
+}
+
+fn man(dir: Option<PathBuf>) -> Result<(), Failure> {
+    match dir {
+        Some(dir) => Ok(clap_mangen::generate_to(Cli::command(), dir)?),
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            Ok(io::stdout().write_all(&page)?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+}
