@@ -7,6 +7,7 @@
 
 mod failure;
 mod keys;
+mod serve;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -71,7 +72,7 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
-        Command::Serve => Err(Failure::Failed("`serve` is not built yet".to_owned())),
+        Command::Serve => serve::run(&cli.config),
         Command::Check { diff: _ } => Err(Failure::Failed("`check` is not built yet".to_owned())),
         Command::Keys(command) => keys::run(command, &cli.config),
         Command::Demo => Err(Failure::Failed("`demo` is not built yet".to_owned())),

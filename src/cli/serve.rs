@@ -1,0 +1,32 @@
+//! `keyward serve`.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use crate::app::{self, App, StartError};
+use crate::config::Config;
+use crate::telemetry::events;
+
+use super::failure::Failure;
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn run(config: &Path) -> Result<(), Failure> {
+    let level = std::env::var(events::LEVEL_VARIABLE).ok();
+    let level =
+        events::level(level.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let start_events = |config: &Config| {
+        let format = app::log_format(config.log.format, io::stderr().is_terminal());
+        events::install(format, level).map_err(io::Error::other)
+    };
+    App::start(config, start_events)?.run()?;
+    Ok(())
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Faults(report) => Self::Report(report),
+            StartError::Io(error) => Self::Io(error),
+        }
+    }
+}
