@@ -1,0 +1,149 @@
+//! What a request costs from end to end: keyward beside nginx and HAProxy doing the same key check
+//! over 10,000 keys, an L4 relay as the floor, and no proxy at all.
+//!
+//! The proxy runs alone on one core; the load (wrk) and the upstream share the other. Contestants
+//! take turns within each round, so that a noisy minute hits all of them; what is reported are
+//! medians over rounds, and of ratios within a round. CPU time is what the kernel accounted to the
+//! proxy's processes. Before anything is measured, each contestant must prove that it does the job.
+//!
+//! `cargo bench --bench end_to_end`; options are in [`options`]. Loopback only, bounded in time.
+
+mod contestants;
+mod cpu;
+mod load;
+mod options;
+mod relay;
+mod report;
+#[path = "../support/mod.rs"]
+mod support;
+mod verify;
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use contestants::Contestant;
+use cpu::CpuTime;
+use load::{Load, Outcome};
+use options::Options;
+use support::child::{self, Child};
+use support::{Failure, keyring, settings, upstream};
+
+/// As many as DESIGN section 7 measures with.
+const KEYS: usize = 10_000;
+/// The proxy's core, and the core of load and upstream.
+const PROXY_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
+/// A round that is not counted: connections to the upstream are made, caches and pages are warm.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// What one contestant did in one round.
+struct Sample {
+    /// What the clients saw.
+    outcome: Outcome,
+    /// CPU time of the proxy's processes; none for "direct".
+    cpu: CpuTime,
+    /// Bytes it wrote to its access log.
+    log_bytes: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["upstream", listen] => serve_upstream(listen),
+        ["relay", listen, upstream] => serve_relay(listen, upstream),
+        // `cargo test --benches` runs benches without it, and wants to know that they build.
+        arguments if !arguments.contains(&"--bench") => Ok(()),
+        _ => compare(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "end_to_end: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve_upstream(listen: &str) -> Result<(), Failure> {
+    Ok(upstream::serve(TcpListener::bind(listen)?)?)
+}
+
+fn serve_relay(listen: &str, upstream: &str) -> Result<(), Failure> {
+    Ok(relay::serve(TcpListener::bind(listen)?, upstream.parse()?)?)
+}
+
+fn compare() -> Result<(), Failure> {
+    let options = Options::from_env()?;
+    if std::thread::available_parallelism()?.get() < 2 {
+        return Err("needs two cores: one for the proxy, one for load and upstream".into());
+    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let keys = keyring::make(KEYS)?;
+    let (_upstream, upstream) = start_upstream(folder.path())?;
+    let contestants = contestants::start(&options, folder.path(), upstream, &keys)?;
+    for contestant in contestants.iter().filter(|contestant| contestant.checks_keys) {
+        verify::does_the_job(contestant, &keys)?;
+    }
+
+    let load = Load::new(folder.path(), &keys, options.connections)?;
+    let mut rounds = Vec::new();
+    for contestant in &contestants {
+        measure(contestant, &load, WARM_UP)?;
+    }
+    for round in 1..=options.rounds {
+        writeln!(io::stderr(), "round {round} of {}", options.rounds)?;
+        let mut samples = Vec::new();
+        for contestant in &contestants {
+            samples.push(measure(contestant, &load, options.duration)?);
+        }
+        rounds.push(samples);
+    }
+
+    let report = report::Report::new(&contestants, &rounds);
+    write!(io::stdout().lock(), "{report}")?;
+    settings::keep("end_to_end", &report.to_json(&options, &load))
+}
+
+/// The upstream is this program again, in a process of its own.
+fn start_upstream(folder: &std::path::Path) -> Result<(Child, SocketAddr), Failure> {
+    let address = child::free_address()?;
+    let arguments = ["upstream".to_owned(), address.to_string()];
+    let output = folder.join("upstream.log");
+    let program = env::current_exe()?;
+    let mut upstream = Child::start("upstream", Some(LOAD_CORE), program, &arguments, &output)?;
+    upstream.wait_until_listening(address)?;
+    Ok((upstream, address))
+}
+
+fn measure(contestant: &Contestant, load: &Load, duration: Duration) -> Result<Sample, Failure> {
+    let cpu_now = || match &contestant.child {
+        Some(child) => cpu::of_tree(child.id()),
+        None => Ok(CpuTime::default()),
+    };
+    let before = cpu_now()?;
+    let outcome = load.run(contestant.address, duration)?;
+    let cpu = cpu_now()? - before;
+    if outcome.refused > 0 || outcome.broken > 0 {
+        let Outcome { refused, broken, .. } = outcome;
+        let name = contestant.name;
+        return Err(format!("{name}: {refused} answers were refusals, {broken} broke").into());
+    }
+    let log_bytes = match &contestant.access_log {
+        Some(path) => {
+            let written = fs::metadata(path)?.len();
+            // Every contestant appends, so what is left is a short file rather than one with a hole.
+            OpenOptions::new().write(true).open(path)?.set_len(0)?;
+            written
+        }
+        None => 0,
+    };
+    if contestant.access_log.is_some() && log_bytes == 0 {
+        return Err(format!("{} wrote no access log", contestant.name).into());
+    }
+    Ok(Sample { outcome, cpu, log_bytes })
+}

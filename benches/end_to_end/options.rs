@@ -1,0 +1,44 @@
+//! How to run, from the environment: `ROUNDS` (7), `SECONDS` for each contestant in a round (3),
+//! `CONNECTIONS` (64), `ONLY=keyward,nginx` (all); `SMOKE=1` means one round of a second.
+
+use std::env;
+use std::time::Duration;
+
+use crate::support::Failure;
+use crate::support::settings::{number, smoke};
+
+const MAX_ROUNDS: u64 = 100;
+const MAX_SECONDS: u64 = 60;
+const MAX_CONNECTIONS: u64 = 512;
+
+/// How to run.
+pub(crate) struct Options {
+    /// How often each contestant is measured.
+    pub(crate) rounds: u64,
+    /// For how long each time.
+    pub(crate) duration: Duration,
+    /// Keep-alive connections of the load.
+    pub(crate) connections: u64,
+    /// Names of the only contestants to start; empty means all.
+    only: Vec<String>,
+}
+
+impl Options {
+    /// Reads the environment; a value that is no number or too large is an error.
+    pub(crate) fn from_env() -> Result<Options, Failure> {
+        let (rounds, seconds) = if smoke() { (1, 1) } else { (7, 3) };
+        let only = env::var("ONLY").unwrap_or_default();
+        let only = only.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(Options {
+            rounds: number("ROUNDS", rounds, MAX_ROUNDS)?,
+            duration: Duration::from_secs(number("SECONDS", seconds, MAX_SECONDS)?),
+            connections: number("CONNECTIONS", 64, MAX_CONNECTIONS)?,
+            only: only.map(str::to_owned).collect(),
+        })
+    }
+
+    /// Whether the contestant of this name is to be started.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}

@@ -1,0 +1,78 @@
+//! A blocking HTTP/1.1 client on one keep-alive connection, for checks and latency loops. Reads what
+//! the proxies here answer (a body of known length), and nothing else.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// No answer within this time is a failure of the bench, never a long measurement.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// The largest answer read: an echo of a request head, with room.
+const ANSWER_MAX_BYTES: usize = 16 * 1024;
+
+/// One connection to a proxy.
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    /// The status code.
+    pub(crate) status: u16,
+    /// The body.
+    pub(crate) body: String,
+}
+
+impl Client {
+    /// Connects, with the time limits set.
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Client> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+        Ok(Client { stream, buffer: Vec::new() })
+    }
+
+    /// Sends `GET path` with the header lines given (each ends in CR LF) and reads the answer.
+    pub(crate) fn get(&mut self, path: &str, headers: &str) -> io::Result<Answer> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n{headers}\r\n");
+        self.stream.write_all(request.as_bytes())?;
+        self.buffer.clear();
+        let head_end = loop {
+            if let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.read_more()?;
+        };
+        let head = String::from_utf8_lossy(&self.buffer[..head_end]).to_ascii_lowercase();
+        let status = head.get(9..12).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| invalid("no status line"))?;
+        let length: usize = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+            .ok_or_else(|| invalid("an answer without content-length"))?;
+        while self.buffer.len() < head_end + length {
+            self.read_more()?;
+        }
+        let body = String::from_utf8_lossy(&self.buffer[head_end..head_end + length]);
+        Ok(Answer { status, body: body.into_owned() })
+    }
+
+    fn read_more(&mut self) -> io::Result<()> {
+        let mut chunk = [0; 4096];
+        let count = self.stream.read(&mut chunk)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.buffer.extend_from_slice(&chunk[..count]);
+        if self.buffer.len() > ANSWER_MAX_BYTES {
+            return Err(invalid("an answer larger than any that is expected"));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

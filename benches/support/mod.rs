@@ -1,0 +1,14 @@
+//! What the benches that start processes share: children that end with us, a key ring, an upstream,
+//! a blocking client, statistics and the machine's name. Nothing here measures.
+
+pub(crate) mod child;
+pub(crate) mod client;
+pub(crate) mod keyring;
+pub(crate) mod keyward;
+pub(crate) mod machine;
+pub(crate) mod settings;
+pub(crate) mod stats;
+pub(crate) mod upstream;
+
+/// What any step of a bench may fail with: the text says which step, and the bench ends.
+pub(crate) type Failure = Box<dyn std::error::Error>;
