@@ -54,9 +54,9 @@ impl Load {
     /// Loads `address` for as long as `duration`.
     pub(crate) fn run(&self, address: SocketAddr, duration: Duration) -> Result<Outcome, Failure> {
         let seconds = duration.as_secs();
-        let output = Command::new("timeout")
-            .arg((duration + GRACE).as_secs().to_string())
-            .args(["setpriv", "--pdeathsig", "TERM", "--"])
+        let output = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "--"])
+            .args(["timeout", &(duration + GRACE).as_secs().to_string()])
             .args(["taskset", "--cpu-list", &LOAD_CORE.to_string()])
             .args(["wrk", "--threads", "1", "--timeout", "5s"])
             .args(["--connections", &self.connections.to_string()])
