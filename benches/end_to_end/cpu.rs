@@ -1,10 +1,15 @@
-//! The CPU time that the kernel has accounted to a process, its threads and its children, in
-//! nanoseconds. Threads that have ended are not seen: measure between two moments of a steady state.
+//! The CPU time that the kernel has accounted to a process, its threads and its children.
+//!
+//! `schedstat` is exact to the nanosecond, but forgets threads that have ended; `stat` remembers
+//! them, but counts ticks. The larger of the two is the truth, at worst a tick short of it.
 
 use std::fs;
 use std::io;
-use std::ops::Sub;
+use std::ops::{AddAssign, Sub};
 use std::path::Path;
+
+/// A tick of `stat` (USER_HZ is 100 on every Linux that people run).
+const TICK_NS: u64 = 10_000_000;
 
 /// Time spent by a tree of processes.
 #[derive(Clone, Copy, Default)]
@@ -13,6 +18,13 @@ pub(crate) struct CpuTime {
     pub(crate) run_ns: u64,
     /// Ready to run, but another process had the CPU: the machine was not ours alone.
     pub(crate) wait_ns: u64,
+}
+
+impl AddAssign for CpuTime {
+    fn add_assign(&mut self, other: CpuTime) {
+        self.run_ns += other.run_ns;
+        self.wait_ns += other.wait_ns;
+    }
 }
 
 impl Sub for CpuTime {
@@ -31,24 +43,45 @@ pub(crate) fn of_tree(process: u32) -> io::Result<CpuTime> {
     let mut total = CpuTime::default();
     let mut left = vec![process];
     while let Some(process) = left.pop() {
-        for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-            let thread = thread?.path();
-            let time = of_thread(&thread)?;
-            total.run_ns += time.run_ns;
-            total.wait_ns += time.wait_ns;
-            let children = fs::read_to_string(thread.join("children"))?;
-            left.extend(children.split_ascii_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+        let folder = format!("/proc/{process}");
+        let mut time = CpuTime::default();
+        for thread in fs::read_dir(format!("{folder}/task"))? {
+            match of_thread(&thread?.path(), &mut left) {
+                Ok(thread_time) => time += thread_time,
+                Err(error) if has_ended(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
+        time.run_ns = time.run_ns.max(with_ended_threads_ns(&folder)?);
+        total += time;
     }
     Ok(total)
 }
 
-/// `schedstat` is exact to the nanosecond where `stat`'s utime and stime count ticks of 10 ms.
-fn of_thread(thread: &Path) -> io::Result<CpuTime> {
+/// The thread's own time; its children are put on the list.
+fn of_thread(thread: &Path, children: &mut Vec<u32>) -> io::Result<CpuTime> {
     let text = fs::read_to_string(thread.join("schedstat"))?;
     let mut numbers = text.split_ascii_whitespace().map_while(|number| number.parse().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(run_ns), Some(wait_ns)) => Ok(CpuTime { run_ns, wait_ns }),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "schedstat is not what it was")),
-    }
+    let (Some(run_ns), Some(wait_ns)) = (numbers.next(), numbers.next()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "schedstat without two numbers"));
+    };
+    let text = fs::read_to_string(thread.join("children"))?;
+    children.extend(text.split_ascii_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+    Ok(CpuTime { run_ns, wait_ns })
+}
+
+/// utime and stime, fields 14 and 15 of proc_pid_stat(5).
+fn with_ended_threads_ns(folder: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("{folder}/stat"))?;
+    // The name, field 2, is in parentheses, may hold spaces, and is the only such field.
+    let after_name = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks = after_name.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<Result<u64, _>>().map_err(io::Error::other)?;
+    Ok(ticks * TICK_NS)
+}
+
+/// A thread that ends between the listing and the reading: ENOENT, or ESRCH once it is open.
+fn has_ended(error: &io::Error) -> bool {
+    const ESRCH: i32 = 3;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
 }
