@@ -1,0 +1,197 @@
+//! The program under test: the real binary as a process of its own, its files, and all it says.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+use super::{Actor, Client, Message, Setup, wait_for};
+
+/// A running proxy; killed when dropped.
+pub(crate) struct Keyward {
+    child: Mutex<Child>,
+    address: SocketAddr,
+    setup: Setup,
+}
+
+impl Keyward {
+    /// Starts the binary on the files of `setup` and waits until it says that it listens.
+    pub(crate) fn start(setup: Setup) -> Self {
+        let folder = setup.folder.path();
+        let create = |name: &str| File::create(folder.join(name)).expect("a temporary file");
+        let child = Command::new(env!("CARGO_BIN_EXE_keyward"))
+            .arg("--config")
+            .arg(folder.join("keyward.toml"))
+            .arg("serve")
+            .envs(setup.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(create("stdout"))
+            .stderr(create("stderr"))
+            .spawn()
+            .expect("the binary is built");
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut keyward = Self { child: Mutex::new(child), address, setup };
+        let listening = keyward.wait_for_event("listening", |_| true);
+        let text = field(&listening, "address").as_str().unwrap_or_default().to_owned();
+        keyward.address = text.parse().expect("the line `listening` carries an address");
+        keyward
+    }
+
+    /// Where clients connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder of the configuration, the keys and the logs.
+    pub(crate) fn folder(&self) -> &Path {
+        self.setup.folder.path()
+    }
+
+    /// What it was started with; to derive changed files from.
+    pub(crate) fn setup(&mut self) -> &mut Setup {
+        &mut self.setup
+    }
+
+    /// The path of one of its files.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Sends `request` on a new connection and reads the answer.
+    pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+        let mut client = self.connect();
+        client.send(&request);
+        let method = request.as_ref().split(|&byte| byte == b' ').next().unwrap_or_default();
+        client.answer_to(&String::from_utf8_lossy(method))
+    }
+
+    /// GETs `target` as `actor`.
+    pub(crate) fn get(&self, target: &str, actor: &Actor) -> Message {
+        self.ask(get(target, &actor.header()))
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.lock().id()
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status()
+            .expect("every system has kill");
+        assert!(status.success(), "the process is there to receive SIG{name}");
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait_for_exit(&self) -> ExitStatus {
+        wait_for("the end of the process", || self.lock().try_wait().expect("our own child"))
+    }
+
+    /// What it wrote to standard output.
+    pub(crate) fn stdout(&self) -> String {
+        self.read("stdout")
+    }
+
+    /// What it wrote to standard error.
+    pub(crate) fn stderr(&self) -> String {
+        self.read("stderr")
+    }
+
+    /// The records of the access log.
+    pub(crate) fn access_log(&self) -> Vec<Value> {
+        complete_lines(&self.read("access.log"))
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+            })
+            .collect()
+    }
+
+    /// Waits for the access record that `is_it` accepts.
+    pub(crate) fn wait_for_record(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, || self.access_log().into_iter().find(|record| is_it(record)))
+    }
+
+    /// Waits for an event on standard error with this message.
+    pub(crate) fn wait_for_event(&self, message: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        wait_for(&format!("the event `{message}`"), || {
+            let found = self
+                .events()
+                .into_iter()
+                .find(|event| field(event, "message").as_str() == Some(message) && is_it(event));
+            if found.is_none() {
+                let status = self.lock().try_wait().expect("our own child");
+                assert!(status.is_none(), "ended early with {status:?}:\n{}", self.stderr());
+            }
+            found
+        })
+    }
+
+    /// How many events with this message there are.
+    pub(crate) fn count_events(&self, message: &str) -> usize {
+        let has_it = |event: &&Value| field(event, "message").as_str() == Some(message);
+        self.events().iter().filter(has_it).count()
+    }
+
+    /// Waits until there are more than `before` events with this message; gives back the last.
+    pub(crate) fn wait_for_another(&self, message: &str, before: usize) -> Value {
+        wait_for(&format!("event {} of `{message}`", before + 1), || {
+            let has_it = |event: &Value| field(event, "message").as_str() == Some(message);
+            let events: Vec<_> = self.events().into_iter().filter(has_it).collect();
+            if events.len() > before { events.into_iter().next_back() } else { None }
+        })
+    }
+
+    fn events(&self) -> Vec<Value> {
+        complete_lines(&self.stderr()).filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn read(&self, name: &str) -> String {
+        // The access log is made when the process starts to serve: until then it is empty.
+        String::from_utf8_lossy(&fs::read(self.path(name)).unwrap_or_default()).into_owned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Keyward {
+    fn drop(&mut self) {
+        let mut child = self.lock();
+        // Both fail only for a process that is gone already.
+        let _ = child.kill();
+        let _ = child.wait();
+        drop(child);
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "a failed test shows what the proxy said")]
+            {
+                eprintln!("--- standard error of keyward ---\n{}", self.stderr());
+            }
+        }
+    }
+}
+
+/// A field of an event, wherever the JSON form puts it.
+pub(crate) fn field<'a>(event: &'a Value, name: &str) -> &'a Value {
+    event.get(name).or_else(|| event["fields"].get(name)).unwrap_or(&Value::Null)
+}
+
+/// A GET request with `lines` of further fields.
+pub(crate) fn get(target: &str, lines: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: app.example\r\n{lines}\r\n")
+}
+
+/// Lines with their end; the last may still be being written.
+fn complete_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n').filter(|line| line.ends_with('\n'))
+}

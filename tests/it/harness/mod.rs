@@ -1,0 +1,20 @@
+//! What every guarantee is tested with: the real binary, a raw client, a raw upstream, and actors.
+//!
+//! Never here: an HTTP library. Both sides of the proxy see the very bytes, so that a test can send
+//! what no library would, and look at what really arrived.
+
+pub(crate) mod actor;
+pub(crate) mod client;
+pub(crate) mod keyward;
+pub(crate) mod message;
+pub(crate) mod setup;
+pub(crate) mod upstream;
+pub(crate) mod wait;
+
+pub(crate) use actor::Actor;
+pub(crate) use client::Client;
+pub(crate) use keyward::Keyward;
+pub(crate) use message::Message;
+pub(crate) use setup::Setup;
+pub(crate) use upstream::{Connection, Upstream};
+pub(crate) use wait::{DEADLINE, wait_for};

@@ -1,0 +1,113 @@
+//! What a proxy is started with: a folder with a configuration and a key file, written section by section.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::actor::key_file;
+use super::{Actor, Keyward, Upstream};
+
+/// Every role of the configuration in DESIGN section 2, and one that stands apart.
+const ROLES: &str = r#"
+[roles.viewer]
+[roles.author]
+inherits = ["viewer"]
+[roles.manager]
+inherits = ["author"]
+[roles.admin]
+inherits = ["manager"]
+[roles.robot]
+"#;
+
+/// A proxy that is not started yet.
+pub(crate) struct Setup {
+    /// Where its files are.
+    pub(crate) folder: TempDir,
+    sections: BTreeMap<&'static str, String>,
+    routes: String,
+    /// Environment variables of the process.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Whoever has a key.
+    pub(crate) actors: Vec<Actor>,
+}
+
+impl Setup {
+    /// In front of `upstream`, without routes: every path takes any valid key.
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        Self::with_endpoint(upstream.address())
+    }
+
+    /// In front of whatever listens on `endpoint`, if anything does.
+    pub(crate) fn with_endpoint(endpoint: SocketAddr) -> Self {
+        let mut setup = Self {
+            folder: tempfile::tempdir().expect("a temporary folder can be made"),
+            sections: BTreeMap::new(),
+            routes: String::new(),
+            environment: Vec::new(),
+            actors: Vec::new(),
+        };
+        setup.set("server", "listen = [\"127.0.0.1:0\"]\nworkers = 2");
+        setup.set("keys", "store = \"keys.toml\"");
+        setup.set("upstreams.app", &format!("endpoints = [\"http://{endpoint}\"]"));
+        setup.set("log", "access = \"access.log\"\nformat = \"json\"");
+        setup
+    }
+
+    /// Adds `lines` to a section.
+    pub(crate) fn set(&mut self, section: &'static str, lines: &str) -> &mut Self {
+        let text = self.sections.entry(section).or_default();
+        text.push_str(lines);
+        text.push('\n');
+        self
+    }
+
+    /// Replaces the routes: `[[routes]]` entries as they stand in the file.
+    pub(crate) fn routes(&mut self, entries: &str) -> &mut Self {
+        entries.clone_into(&mut self.routes);
+        self
+    }
+
+    /// Sets an environment variable of the process.
+    pub(crate) fn env(&mut self, name: &'static str, value: &str) -> &mut Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// `user` with a new key of `role`.
+    pub(crate) fn key(&mut self, user: &str, role: &str) -> Actor {
+        self.add(Actor::new(user, role))
+    }
+
+    /// Puts an actor's key into the key file.
+    pub(crate) fn add(&mut self, actor: Actor) -> Actor {
+        self.actors.push(actor.clone());
+        actor
+    }
+
+    /// The configuration file's text.
+    pub(crate) fn config(&self) -> String {
+        let mut text = "realm = \"test\"\n".to_owned();
+        for (name, lines) in &self.sections {
+            text.push_str(&format!("[{name}]\n{lines}"));
+        }
+        text + ROLES + &self.routes
+    }
+
+    /// Writes both files and starts the proxy.
+    pub(crate) fn start(self) -> Keyward {
+        let path = self.folder.path().to_owned();
+        write(&path.join("keyward.toml"), &self.config());
+        write(&path.join("keys.toml"), &key_file(&self.actors));
+        Keyward::start(self)
+    }
+}
+
+/// Writes a file only its owner can read, in place.
+pub(crate) fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("the temporary folder takes files");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("our own file");
+}

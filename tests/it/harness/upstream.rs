@@ -1,0 +1,230 @@
+//! A service behind the proxy that records the bytes it receives and answers by a script.
+//!
+//! A script is a closure that is given each accepted connection; what paces it are channels, never time.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::{DEADLINE, Message};
+
+/// A service on loopback; it stops when dropped.
+pub(crate) struct Upstream {
+    address: SocketAddr,
+    record: Arc<Record>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Record {
+    requests: Mutex<Vec<Message>>,
+    bytes: Mutex<Vec<u8>>,
+    sockets: Mutex<Vec<TcpStream>>,
+    is_stopping: AtomicBool,
+}
+
+impl Upstream {
+    /// Reads each request whole and answers it with `answer`.
+    pub(crate) fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = answer.into();
+        Self::scripted(move |connection| {
+            while let Some(_request) = connection.request()? {
+                connection.send(&answer)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Answers every request with 200 and a short text.
+    pub(crate) fn hello() -> Self {
+        Self::scripted(|connection| {
+            while let Some(request) = connection.request()? {
+                match request.method() {
+                    "HEAD" => connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")?,
+                    _ => connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives each connection to `script`, on a thread of its own. An error ends the connection: the
+    /// proxy may leave whenever it wants.
+    pub(crate) fn scripted(
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let record = Arc::new(Record::default());
+        let acceptor = thread::spawn({
+            let record = Arc::clone(&record);
+            move || accept(&listener, &record, Arc::new(script))
+        });
+        Self { address, record, acceptor: Some(acceptor) }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What `[upstreams.…] endpoints` calls it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Every request whose head arrived, in order; with its content if the script read that.
+    pub(crate) fn requests(&self) -> Vec<Message> {
+        lock(&self.record.requests).clone()
+    }
+
+    /// The only request there was.
+    pub(crate) fn only_request(&self) -> Message {
+        let mut requests = self.requests();
+        assert_eq!(requests.len(), 1, "requests that reached the upstream: {requests:#?}");
+        requests.remove(0)
+    }
+
+    /// The targets of all requests, in order.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.requests().iter().map(|request| request.target().to_owned()).collect()
+    }
+
+    /// Every byte that arrived, on all connections.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        lock(&self.record.bytes).clone()
+    }
+
+    /// How many connections were accepted.
+    pub(crate) fn connections(&self) -> usize {
+        lock(&self.record.sockets).len()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.record.is_stopping.store(true, Ordering::SeqCst);
+        // Wakes the acceptor; if it cannot be reached it has ended already.
+        let _ = TcpStream::connect(self.address);
+        for socket in lock(&self.record.sockets).iter() {
+            // A socket its peer has closed is no longer connected; nothing is left to do then.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        if let Some(acceptor) = self.acceptor.take() {
+            acceptor.join().expect("the acceptor does not panic");
+        }
+    }
+}
+
+type Script = dyn Fn(&mut Connection) -> io::Result<()> + Send + Sync;
+
+fn accept(listener: &TcpListener, record: &Arc<Record>, script: Arc<Script>) {
+    for socket in listener.incoming() {
+        let socket = socket.expect("a loopback connection can be accepted");
+        if record.is_stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let index = {
+            let mut sockets = lock(&record.sockets);
+            sockets.push(socket.try_clone().expect("a socket can be shared"));
+            sockets.len() - 1
+        };
+        socket.set_nodelay(true).expect("an open socket takes options");
+        socket.set_read_timeout(Some(DEADLINE)).expect("an open socket takes options");
+        let record = Arc::clone(record);
+        let script = Arc::clone(&script);
+        thread::spawn(move || {
+            let stream = BufReader::new(socket);
+            let mut connection = Connection { stream, index, record };
+            // An error is the proxy's leave; what it did before is in the record.
+            let _ = script(&mut connection);
+            let _ = connection.stream.get_ref().shutdown(Shutdown::Both);
+        });
+    }
+}
+
+/// One accepted connection, for a script.
+pub(crate) struct Connection {
+    stream: BufReader<TcpStream>,
+    /// Its place among the connections of this upstream, from 0.
+    pub(crate) index: usize,
+    record: Arc<Record>,
+}
+
+impl Connection {
+    /// The next request, content and all; `None` when the proxy has closed.
+    pub(crate) fn request(&mut self) -> io::Result<Option<Message>> {
+        let Some((place, mut request)) = self.recorded_head()? else { return Ok(None) };
+        self.body(&mut request)?;
+        lock(&self.record.requests)[place] = request.clone();
+        Ok(Some(request))
+    }
+
+    /// The head of the next request, recorded at once.
+    pub(crate) fn head(&mut self) -> io::Result<Option<Message>> {
+        Ok(self.recorded_head()?.map(|(_, head)| head))
+    }
+
+    fn recorded_head(&mut self) -> io::Result<Option<(usize, Message)>> {
+        let Some(head) = Message::read_head(&mut self.stream)? else { return Ok(None) };
+        lock(&self.record.bytes).extend(head.head.as_bytes());
+        let mut requests = lock(&self.record.requests);
+        requests.push(head.clone());
+        Ok(Some((requests.len() - 1, head)))
+    }
+
+    /// Reads the content of `request`, whose head is read.
+    pub(crate) fn body(&mut self, request: &mut Message) -> io::Result<()> {
+        request.read_body(&mut self.stream)?;
+        let mut bytes = lock(&self.record.bytes);
+        bytes.extend(&request.body);
+        for (name, value) in &request.trailers {
+            bytes.extend(format!("{name}: {value}\r\n").as_bytes());
+        }
+        Ok(())
+    }
+
+    /// The next chunk of a request whose head is read; `None` after the last.
+    pub(crate) fn chunk(&mut self, request: &mut Message) -> io::Result<Option<Vec<u8>>> {
+        request.read_chunk(&mut self.stream)
+    }
+
+    /// Reads exactly `length` bytes of content and throws them away.
+    pub(crate) fn skip(&mut self, length: u64) -> io::Result<()> {
+        let copied = io::copy(&mut (&mut self.stream).take(length), &mut io::sink())?;
+        if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Waits until the proxy closes this connection; what it still sends is thrown away.
+    pub(crate) fn wait_for_close(&mut self) -> io::Result<()> {
+        match io::copy(&mut self.stream, &mut io::sink()) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Writes `bytes`.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// The socket, for what only a socket can do.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
+    /// Makes the coming close a reset.
+    pub(crate) fn reset(&mut self) -> io::Result<()> {
+        SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))
+    }
+}
+
+/// A test that fails elsewhere must not hide what was recorded.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

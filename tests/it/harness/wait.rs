@@ -1,0 +1,20 @@
+//! Waiting for a condition. Tests wait for what they need, never for a length of time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// After this long a wait is a failure. Generous: it is met by a hanging proxy, not by a slow machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Polls until `condition` gives something; `what` names it in the failure.
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let give_up_at = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < give_up_at, "waited {DEADLINE:?} in vain for {what}");
+        thread::sleep(POLL_INTERVAL);
+    }
+}

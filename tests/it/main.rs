@@ -1,0 +1,6 @@
+//! The guarantees of Keyward, held at its boundary: the real binary between a raw client and a raw
+//! upstream, one file for each guarantee.
+//!
+//! Never here: knowledge of the inside, or a sleep in place of a condition.
+
+mod harness;
