@@ -4,3 +4,11 @@
 //! Never here: knowledge of the inside, or a sleep in place of a condition.
 
 mod harness;
+
+mod auth;
+mod framing;
+mod headers;
+mod policy;
+mod streaming;
+mod upgrade;
+mod upstream;

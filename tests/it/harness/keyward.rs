@@ -1,6 +1,7 @@
 //! The program under test: the real binary as a process of its own, its files, and all it says.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,16 +16,24 @@ pub(crate) struct Keyward {
     child: Mutex<Child>,
     address: SocketAddr,
     setup: Setup,
+    events: Mutex<Events>,
+}
+
+/// The events on standard error, as far as they were read.
+#[derive(Default)]
+struct Events {
+    read: u64,
+    events: Vec<Value>,
 }
 
 impl Keyward {
     /// Starts the binary on the files of `setup` and waits until it says that it listens.
-    pub(crate) fn start(setup: Setup) -> Self {
+    pub(crate) fn start(setup: Setup, config: &str) -> Self {
         let folder = setup.folder.path();
         let create = |name: &str| File::create(folder.join(name)).expect("a temporary file");
         let child = Command::new(env!("CARGO_BIN_EXE_keyward"))
             .arg("--config")
-            .arg(folder.join("keyward.toml"))
+            .arg(folder.join(config))
             .arg("serve")
             .envs(setup.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -33,7 +42,8 @@ impl Keyward {
             .spawn()
             .expect("the binary is built");
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut keyward = Self { child: Mutex::new(child), address, setup };
+        let mut keyward =
+            Self { child: Mutex::new(child), address, setup, events: Mutex::default() };
         let listening = keyward.wait_for_event("listening", |_| true);
         let text = field(&listening, "address").as_str().unwrap_or_default().to_owned();
         keyward.address = text.parse().expect("the line `listening` carries an address");
@@ -92,6 +102,29 @@ impl Keyward {
         assert!(status.success(), "the process is there to receive SIG{name}");
     }
 
+    /// How many bytes of memory it holds now: the resident set.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most bytes of memory it has held since the last call of [`Keyward::forget_memory_peak`].
+    pub(crate) fn memory_peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Starts the measurement of the peak again, proc_pid_clear_refs(5).
+    pub(crate) fn forget_memory_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("our own child");
+    }
+
+    fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("our own child runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a Linux kernel");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib * 1024
+    }
+
     /// Waits for the process to end by itself.
     pub(crate) fn wait_for_exit(&self) -> ExitStatus {
         wait_for("the end of the process", || self.lock().try_wait().expect("our own child"))
@@ -124,10 +157,7 @@ impl Keyward {
     /// Waits for an event on standard error with this message.
     pub(crate) fn wait_for_event(&self, message: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         wait_for(&format!("the event `{message}`"), || {
-            let found = self
-                .events()
-                .into_iter()
-                .find(|event| field(event, "message").as_str() == Some(message) && is_it(event));
+            let found = self.find_event(|event| has_message(event, message) && is_it(event));
             if found.is_none() {
                 let status = self.lock().try_wait().expect("our own child");
                 assert!(status.is_none(), "ended early with {status:?}:\n{}", self.stderr());
@@ -138,21 +168,36 @@ impl Keyward {
 
     /// How many events with this message there are.
     pub(crate) fn count_events(&self, message: &str) -> usize {
-        let has_it = |event: &&Value| field(event, "message").as_str() == Some(message);
-        self.events().iter().filter(has_it).count()
+        self.with_events(|events| events.iter().filter(|event| has_message(event, message)).count())
     }
 
     /// Waits until there are more than `before` events with this message; gives back the last.
     pub(crate) fn wait_for_another(&self, message: &str, before: usize) -> Value {
         wait_for(&format!("event {} of `{message}`", before + 1), || {
-            let has_it = |event: &Value| field(event, "message").as_str() == Some(message);
-            let events: Vec<_> = self.events().into_iter().filter(has_it).collect();
-            if events.len() > before { events.into_iter().next_back() } else { None }
+            if self.count_events(message) <= before {
+                return None;
+            }
+            self.with_events(|events| events.iter().rfind(|e| has_message(e, message)).cloned())
         })
     }
 
-    fn events(&self) -> Vec<Value> {
-        complete_lines(&self.stderr()).filter_map(|line| serde_json::from_str(line).ok()).collect()
+    /// The first event that `is_it` accepts.
+    pub(crate) fn find_event(&self, is_it: impl Fn(&Value) -> bool) -> Option<Value> {
+        self.with_events(|events| events.iter().find(|event| is_it(event)).cloned())
+    }
+
+    /// Reads what is new on standard error, and gives all events to `look`.
+    fn with_events<T>(&self, look: impl FnOnce(&[Value]) -> T) -> T {
+        let mut state = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = File::open(self.path("stderr")).expect("it was made at the start");
+        file.seek(SeekFrom::Start(state.read)).expect("a file can be sought");
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).expect("a temporary file");
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let text = String::from_utf8_lossy(&bytes[..whole]);
+        state.events.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
+        state.read += whole as u64;
+        look(&state.events)
     }
 
     fn read(&self, name: &str) -> String {
@@ -179,6 +224,10 @@ impl Drop for Keyward {
             }
         }
     }
+}
+
+fn has_message(event: &Value, message: &str) -> bool {
+    field(event, "message").as_str() == Some(message)
 }
 
 /// A field of an event, wherever the JSON form puts it.

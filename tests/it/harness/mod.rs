@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod keyward;
 pub(crate) mod message;
 pub(crate) mod setup;
+pub(crate) mod stage;
 pub(crate) mod upstream;
 pub(crate) mod wait;
 
@@ -16,5 +17,6 @@ pub(crate) use client::Client;
 pub(crate) use keyward::Keyward;
 pub(crate) use message::Message;
 pub(crate) use setup::Setup;
+pub(crate) use stage::Stage;
 pub(crate) use upstream::{Connection, Upstream};
 pub(crate) use wait::{DEADLINE, wait_for};

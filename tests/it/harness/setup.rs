@@ -65,6 +65,12 @@ impl Setup {
         self
     }
 
+    /// Puts `lines` in the place of all that a section holds.
+    pub(crate) fn replace(&mut self, section: &'static str, lines: &str) -> &mut Self {
+        self.sections.remove(section);
+        self.set(section, lines)
+    }
+
     /// Replaces the routes: `[[routes]]` entries as they stand in the file.
     pub(crate) fn routes(&mut self, entries: &str) -> &mut Self {
         entries.clone_into(&mut self.routes);
@@ -102,7 +108,12 @@ impl Setup {
         let path = self.folder.path().to_owned();
         write(&path.join("keyward.toml"), &self.config());
         write(&path.join("keys.toml"), &key_file(&self.actors));
-        Keyward::start(self)
+        self.start_on("keyward.toml")
+    }
+
+    /// Starts the proxy on a configuration file that is in the folder already.
+    pub(crate) fn start_on(self, name: &str) -> Keyward {
+        Keyward::start(self, name)
     }
 }
 

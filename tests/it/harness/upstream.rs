@@ -26,6 +26,8 @@ struct Record {
     bytes: Mutex<Vec<u8>>,
     sockets: Mutex<Vec<TcpStream>>,
     is_stopping: AtomicBool,
+    /// Whether requests and bytes are kept; connections are counted all the same.
+    is_kept: bool,
 }
 
 impl Upstream {
@@ -58,9 +60,23 @@ impl Upstream {
     pub(crate) fn scripted(
         script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
+        Self::start(script, true)
+    }
+
+    /// Like [`Upstream::scripted`], for more requests than should be kept: none is recorded.
+    pub(crate) fn unrecorded(
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(script, false)
+    }
+
+    fn start(
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+        is_kept: bool,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let record = Arc::new(Record::default());
+        let record = Arc::new(Record { is_kept, ..Record::default() });
         let acceptor = thread::spawn({
             let record = Arc::clone(&record);
             move || accept(&listener, &record, Arc::new(script))
@@ -161,7 +177,9 @@ impl Connection {
     pub(crate) fn request(&mut self) -> io::Result<Option<Message>> {
         let Some((place, mut request)) = self.recorded_head()? else { return Ok(None) };
         self.body(&mut request)?;
-        lock(&self.record.requests)[place] = request.clone();
+        if let Some(recorded) = lock(&self.record.requests).get_mut(place) {
+            recorded.clone_from(&request);
+        }
         Ok(Some(request))
     }
 
@@ -172,19 +190,24 @@ impl Connection {
 
     fn recorded_head(&mut self) -> io::Result<Option<(usize, Message)>> {
         let Some(head) = Message::read_head(&mut self.stream)? else { return Ok(None) };
-        lock(&self.record.bytes).extend(head.head.as_bytes());
         let mut requests = lock(&self.record.requests);
-        requests.push(head.clone());
-        Ok(Some((requests.len() - 1, head)))
+        let place = requests.len();
+        if self.record.is_kept {
+            lock(&self.record.bytes).extend(head.head.as_bytes());
+            requests.push(head.clone());
+        }
+        Ok(Some((place, head)))
     }
 
     /// Reads the content of `request`, whose head is read.
     pub(crate) fn body(&mut self, request: &mut Message) -> io::Result<()> {
         request.read_body(&mut self.stream)?;
-        let mut bytes = lock(&self.record.bytes);
-        bytes.extend(&request.body);
-        for (name, value) in &request.trailers {
-            bytes.extend(format!("{name}: {value}\r\n").as_bytes());
+        if self.record.is_kept {
+            let mut bytes = lock(&self.record.bytes);
+            bytes.extend(&request.body);
+            for (name, value) in &request.trailers {
+                bytes.extend(format!("{name}: {value}\r\n").as_bytes());
+            }
         }
         Ok(())
     }
