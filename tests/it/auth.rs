@@ -28,10 +28,8 @@ fn check_anonymous(received: &Message) {
 /// The answer refuses the key it was given, in the one form that tells nothing more.
 #[track_caller]
 fn check_invalid_token(answer: &Message) {
-    let challenges = answer.fields("www-authenticate");
-    assert_eq!(challenges.len(), 2, "{}", answer.head);
-    assert_eq!(challenges[0], "Bearer realm=\"test\", error=\"invalid_token\"");
-    assert!(challenges[1].starts_with(MISSING[1]), "{}", answer.head);
+    let told = MISSING.map(|challenge| format!("{challenge}, error=\"invalid_token\""));
+    assert_eq!(answer.fields("www-authenticate"), told);
 }
 
 #[test]

@@ -5,10 +5,17 @@
 
 mod harness;
 
+mod access_log;
 mod auth;
+mod cli;
 mod framing;
 mod headers;
+mod limits;
 mod policy;
+mod redaction;
+mod reload;
+mod services;
+mod shutdown;
 mod streaming;
 mod upgrade;
 mod upstream;

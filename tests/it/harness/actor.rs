@@ -5,6 +5,8 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 
 /// Somebody with a key.
@@ -73,24 +75,7 @@ pub(crate) fn key_file(actors: &[Actor]) -> String {
 
 /// The value of an `Authorization` field with a user name and a password, RFC 7617.
 pub(crate) fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))
-}
-
-/// RFC 4648 §4.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0_usize, |bits, i| {
-            bits << 8 | usize::from(group.get(i).copied().unwrap_or_default())
-        });
-        for i in 0..4 {
-            let is_padding = i > group.len();
-            let character = ALPHABET[bits >> (18 - 6 * i) & 63];
-            text.push(if is_padding { '=' } else { char::from(character) });
-        }
-    }
-    text
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// Lower-case hexadecimal digits.

@@ -1,0 +1,370 @@
+//! Hot reload: whatever way a file is changed, the new one is served as one whole, a broken one changes
+//! nothing, and no request notices.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use crate::harness::actor::key_file;
+use crate::harness::keyward::{field, get};
+use crate::harness::setup::write;
+use crate::harness::{Actor, DEADLINE, Keyward, Setup, Stage, Upstream, wait_for};
+
+const RELOADED: &str = "reloaded";
+const REFUSED: &str = "reload refused";
+
+fn stage() -> (Stage, Actor) {
+    Stage::new(Upstream::hello(), |setup| setup.key("alice", "viewer"))
+}
+
+/// Makes a change and waits until the proxy says what it thinks of it.
+fn after(kw: &Keyward, message: &str, change: impl FnOnce()) -> serde_json::Value {
+    let before = kw.count_events(message);
+    change();
+    kw.wait_for_another(message, before)
+}
+
+/// Changes the key file by `edit`, and holds the proxy to the new keys: the newcomer passes, the one who
+/// left does not, also on a connection that was there before.
+#[track_caller]
+fn check_edit(edit: impl Fn(&Path, &str)) {
+    let (stage, alice) = stage();
+    let mut open = stage.kw.connect();
+    open.send(get("/", &alice.header()));
+    assert_eq!(open.answer().status(), 200);
+    let bob = Actor::new("bob", "viewer");
+    let without_alice = key_file(std::slice::from_ref(&bob));
+    let path = stage.kw.path("keys.toml");
+    let event = after(&stage.kw, RELOADED, || edit(&path, &without_alice));
+    assert!(field(&event, "generation").as_u64() > Some(1), "{event}");
+    open.send(get("/", &alice.header()));
+    assert_eq!(open.answer().code(), "invalid_key");
+    assert_eq!(stage.passes(get("/", &bob.header())).fields("x-auth-user"), ["bob"]);
+    // The same way works again.
+    let with_both = key_file(&[alice.clone(), bob]);
+    after(&stage.kw, RELOADED, || edit(&path, &with_both));
+    stage.passes(get("/", &alice.header()));
+}
+
+#[test]
+fn a_write_in_place_is_seen() {
+    check_edit(|path, text| fs::write(path, text).expect("our own file"));
+}
+
+#[test]
+fn an_atomic_rename_is_seen() {
+    check_edit(|path, text| {
+        let temporary = path.with_extension("tmp");
+        write(&temporary, text);
+        fs::rename(&temporary, path).expect("one folder");
+    });
+}
+
+#[test]
+fn an_editor_that_keeps_a_backup_is_seen() {
+    check_edit(|path, text| {
+        let swap = path.with_file_name(".keys.toml.swp");
+        write(&swap, "editor state");
+        fs::rename(path, path.with_extension("toml~")).expect("one folder");
+        write(path, text);
+        fs::remove_file(swap).expect("it was there");
+    });
+}
+
+#[test]
+fn a_file_that_is_removed_and_made_again_is_seen() {
+    check_edit(|path, text| {
+        fs::remove_file(path).expect("it was there");
+        write(path, text);
+    });
+}
+
+/// Puts a generation of mounted files beside the others, as Kubernetes does.
+fn mount(folder: &Path, generation: &str, files: &[(&str, &str)]) {
+    let data = folder.join(generation);
+    fs::create_dir(&data).expect("a new folder");
+    for (name, text) in files {
+        write(&data.join(name), text);
+    }
+    symlink(generation, folder.join("..data_tmp")).expect("a new link");
+    fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("one folder");
+}
+
+#[test]
+fn the_symlink_swap_of_a_mounted_folder_is_seen() {
+    let app = Upstream::hello();
+    let mut setup = Setup::new(&app);
+    let alice = setup.key("alice", "viewer");
+    let config = setup.config();
+    let folder = setup.folder.path().to_owned();
+    let alices = key_file(std::slice::from_ref(&alice));
+    mount(&folder, "..2026_1", &[("mounted.toml", &config), ("keys.toml", &alices)]);
+    for name in ["mounted.toml", "keys.toml"] {
+        symlink(Path::new("..data").join(name), folder.join(name)).expect("a new link");
+    }
+    let stage = Stage { app, kw: setup.start_on("mounted.toml") };
+    stage.passes(get("/", &alice.header()));
+    let mut previous = alice;
+    for (generation, path) in [("..2026_2", "/second"), ("..2026_3", "/third")] {
+        let closed = format!("{config}[[routes]]\npath = \"{path}\"\n");
+        let newcomer = Actor::new("bob", "viewer");
+        let keys = key_file(std::slice::from_ref(&newcomer));
+        mount(&folder, generation, &[("mounted.toml", &closed), ("keys.toml", &keys)]);
+        wait_for("the keys of the new generation", || {
+            (stage.kw.get(path, &newcomer).status() == 200).then_some(())
+        });
+        // Where the new keys are, the new routes are too.
+        stage.refuses(get("/other", &newcomer.header()), 404, "no_route");
+        stage.refuses(get(path, &previous.header()), 401, "invalid_key");
+        previous = newcomer;
+    }
+}
+
+#[test]
+fn sighup_reloads() {
+    let (stage, alice) = stage();
+    let event = after(&stage.kw, RELOADED, || stage.kw.signal("HUP"));
+    assert!(field(&event, "generation").as_u64() > Some(1), "{event}");
+    stage.passes(get("/", &alice.header()));
+}
+
+#[test]
+fn a_disabled_key_is_refused_while_others_are_served_on() {
+    let (stage, (alice, bob)) = Stage::new(Upstream::hello(), |setup| {
+        (setup.key("alice", "viewer"), setup.key("bob", "viewer"))
+    });
+    let disabled = alice.clone().with("enabled = false");
+    let keys = key_file(&[disabled, bob.clone()]);
+    after(&stage.kw, RELOADED, || write(&stage.kw.path("keys.toml"), &keys));
+    stage.refuses(get("/", &alice.header()), 401, "key_disabled");
+    stage.passes(get("/", &bob.header()));
+}
+
+#[test]
+fn a_broken_file_changes_nothing_and_the_next_good_one_clears_it() {
+    let (stage, alice) = stage();
+    let good = key_file(std::slice::from_ref(&alice));
+    let path = stage.kw.path("keys.toml");
+    let twice = good.clone() + &alice.entry().replace(&alice.id, "key_twin");
+    for (broken, expected) in [
+        ("", "keys.toml"),
+        ("\n\n", "keys.toml"),
+        (&good[..good.len() / 2], "keys.toml:"),
+        (&good.replace("viewer", "emperor"), "emperor"),
+        (&good.replace("[[keys]]", "[[keys]"), "keys.toml:"),
+        (&good.replace("sha256:", "md5:"), "keys.toml:"),
+        (&good.replace("label", "lable"), "label"),
+        (&twice, "key_twin"),
+    ] {
+        let event = after(&stage.kw, REFUSED, || write(&path, broken));
+        assert!(event.to_string().contains(expected), "no {expected:?} in {event}");
+        stage.passes(get("/", &alice.header()));
+        let bob = Actor::new("bob", "viewer");
+        let better = key_file(&[alice.clone(), bob.clone()]);
+        after(&stage.kw, RELOADED, || write(&path, &better));
+        stage.passes(get("/", &bob.header()));
+    }
+}
+
+#[test]
+fn a_key_file_that_is_gone_or_writable_by_others_changes_nothing() {
+    let (stage, alice) = stage();
+    let path = stage.kw.path("keys.toml");
+    after(&stage.kw, REFUSED, || fs::remove_file(&path).expect("it was there"));
+    stage.passes(get("/", &alice.header()));
+    let keys = key_file(&[alice.clone(), Actor::new("bob", "viewer")]);
+    after(&stage.kw, RELOADED, || write(&path, &keys));
+    let before = stage.kw.count_events(REFUSED);
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("our own file");
+    stage.kw.signal("HUP");
+    stage.kw.wait_for_another(REFUSED, before);
+    stage.passes(get("/", &alice.header()));
+}
+
+#[test]
+fn no_keys_at_all_are_served_only_if_the_file_says_so() {
+    let (stage, alice) = stage();
+    after(&stage.kw, RELOADED, || write(&stage.kw.path("keys.toml"), "keys = []\n"));
+    stage.refuses(get("/", &alice.header()), 401, "invalid_key");
+}
+
+#[test]
+fn a_changed_configuration_is_served_and_a_broken_one_is_not() {
+    let (mut stage, alice) = stage();
+    let path = stage.kw.path("keyward.toml");
+    stage.passes(get("/orders", &alice.header()));
+    let setup = stage.kw.setup();
+    setup.routes("[[routes]]\npath = \"/orders\"\nroles = [\"admin\"]\n");
+    setup.set("identity", "user = \"remote-user\"");
+    let changed = setup.config();
+    after(&stage.kw, RELOADED, || write(&path, &changed));
+    stage.refuses(get("/orders", &alice.header()), 403, "forbidden");
+    stage.refuses(get("/other", &alice.header()), 404, "no_route");
+    let broken = changed.replace("roles = [\"admin\"]", "roles = [\"emperor\"]\nmethod = 1");
+    let event = after(&stage.kw, REFUSED, || write(&path, &broken)).to_string();
+    for expected in ["keyward.toml:", "emperor", "methods"] {
+        assert!(event.contains(expected), "every fault is said: no {expected:?} in {event}");
+    }
+    stage.refuses(get("/orders", &alice.header()), 403, "forbidden");
+    let open = changed.replace("roles = [\"admin\"]", "roles = [\"viewer\"]");
+    after(&stage.kw, RELOADED, || write(&path, &open));
+    let received = stage.passes(get("/orders", &alice.header()));
+    assert_eq!(received.fields("remote-user"), ["alice"]);
+    assert_eq!(received.field("x-auth-user"), None);
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_the_rest_is_served() {
+    let (mut stage, alice) = stage();
+    let setup = stage.kw.setup();
+    setup.replace("server", "listen = [\"127.0.0.1:0\", \"[::1]:0\"]\nworkers = 3");
+    setup.routes("[[routes]]\npath = \"/only\"\n");
+    let changed = setup.config();
+    after(&stage.kw, RELOADED, || write(&stage.kw.path("keyward.toml"), &changed));
+    for name in ["listen", "workers"] {
+        wait_for(&format!("a word about {name}"), || {
+            stage.kw.find_event(|event| {
+                let text = event.to_string();
+                text.contains("restart") && text.contains(name)
+            })
+        });
+    }
+    stage.refuses(get("/other", &alice.header()), 404, "no_route");
+    stage.passes(get("/only", &alice.header()));
+}
+
+#[test]
+fn a_request_in_flight_ends_on_the_snapshot_on_which_it_began() {
+    let (began, has_begun) = sync_channel(1);
+    let (go_on, may_go_on) = sync_channel::<()>(1);
+    let may_go_on = Mutex::new(may_go_on);
+    let app = Upstream::scripted(move |connection| {
+        connection.request()?;
+        began.send(()).expect("the test waits");
+        may_go_on.lock().expect("one request").recv_timeout(DEADLINE).expect("the test goes on");
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+    });
+    let (mut stage, alice) = Stage::new(app, |setup| setup.key("alice", "viewer"));
+    let mut client = stage.kw.connect();
+    client.send(get("/", &alice.header()));
+    has_begun.recv_timeout(DEADLINE).expect("the request arrives");
+    after(&stage.kw, RELOADED, || write(&stage.kw.path("keys.toml"), "keys = []\n"));
+    let elsewhere = Upstream::hello();
+    let setup = stage.kw.setup();
+    setup.replace("upstreams.app", &format!("endpoints = [\"{}\"]", elsewhere.url()));
+    let moved = setup.config();
+    after(&stage.kw, RELOADED, || write(&stage.kw.path("keyward.toml"), &moved));
+    go_on.send(()).expect("the script waits");
+    let answer = client.answer();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "hello"));
+    client.send(get("/", &alice.header()));
+    assert_eq!(client.answer().code(), "invalid_key", "the next request is on the new one");
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+const RELOADS: usize = 1000;
+
+/// One of two generations that have everything different: the route's role, the upstream, the names of the
+/// identity headers, the key file, and in it the user and the role of one and the same key.
+fn generation(name: &str, endpoint: &Upstream, number: usize) -> String {
+    let url = endpoint.url();
+    format!(
+        "realm = \"test\"\n# {number}\n[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n\
+         [keys]\nstore = \"keys-{name}.toml\"\n\
+         [identity]\nuser = \"x-{name}-user\"\nrole = \"x-{name}-role\"\nkey_id = \"x-{name}-key\"\n\
+         [roles.{name}]\n[upstreams.{name}]\nendpoints = [\"{url}\"]\n\
+         [[routes]]\npath = \"/{{*rest}}\"\nroles = [\"{name}\"]\n\
+         [log]\naccess = \"access.log\"\nformat = \"json\"\n"
+    )
+}
+
+/// Answers whether all of a request is of the generation called `name`.
+fn upstream_of(name: &'static str) -> Upstream {
+    Upstream::unrecorded(move |connection| {
+        while let Some(request) = connection.request()? {
+            let user = request.fields(&format!("x-{name}-user"));
+            let role = request.fields(&format!("x-{name}-role"));
+            let id = request.fields(&format!("x-{name}-key"));
+            let of_others = request.fields.iter().filter(|(field, _)| {
+                let is_identity = field.starts_with("x-even-") || field.starts_with("x-odd-");
+                is_identity && !field.starts_with(&format!("x-{name}-"))
+            });
+            let expected = format!("key_of_{name}");
+            let is_whole =
+                user == [name] && role == [name] && id == [expected] && of_others.count() == 0;
+            let body = if is_whole { "whole".to_owned() } else { request.head.clone() };
+            let length = body.len();
+            connection
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_thousand_reloads_under_load_harm_no_request_and_mix_no_generations() {
+    let (even, odd) = (upstream_of("even"), upstream_of("odd"));
+    let setup = Setup::new(&even);
+    let folder = setup.folder.path().to_owned();
+    let mut key = String::new();
+    for name in ["even", "odd"] {
+        let mut actor = Actor::new(name, name).with_key("the-same-key-in-both");
+        actor.id = format!("key_of_{name}");
+        key = actor.header();
+        write(&folder.join(format!("keys-{name}.toml")), &actor.entry());
+    }
+    let config = folder.join("keyward.toml");
+    write(&config, &generation("even", &even, 0));
+    let kw = setup.start_on("keyward.toml");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = kw.connect();
+                    let mut count = 0_usize;
+                    while !is_over.load(Ordering::Relaxed) {
+                        client.send(get("/", &key));
+                        let answer = client.answer();
+                        let text = answer.text();
+                        assert_eq!((answer.status(), text.as_str()), (200, "whole"));
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        let (mut reloaded, mut refused) = (0, 0);
+        for number in 1..=RELOADS / 2 {
+            let good = match number % 2 {
+                0 => generation("even", &even, number),
+                _ => generation("odd", &odd, number),
+            };
+            // Broken in the middle, as a half-written file is.
+            replace(&config, &good[..good.len() - 40 - number % 100]);
+            kw.wait_for_another(REFUSED, refused);
+            refused = kw.count_events(REFUSED);
+            replace(&config, &good);
+            kw.wait_for_another(RELOADED, reloaded);
+            reloaded = kw.count_events(RELOADED);
+            if clients.iter().any(thread::ScopedJoinHandle::is_finished) {
+                break;
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let counts: Vec<_> =
+            clients.into_iter().map(|client| client.join().expect("no request fails")).collect();
+        assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+        assert!(reloaded + refused >= RELOADS, "{reloaded} reloaded, {refused} refused");
+    });
+}
+
+fn replace(path: &Path, text: &str) {
+    let temporary = path.with_extension("tmp");
+    write(&temporary, text);
+    fs::rename(&temporary, path).expect("one folder");
+}

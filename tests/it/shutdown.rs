@@ -1,0 +1,90 @@
+//! An orderly end: nothing new is taken, what runs may finish until a deadline, nothing is left unsaid.
+
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
+
+use crate::harness::keyward::get;
+use crate::harness::{DEADLINE, Setup, Stage, Upstream, wait_for};
+
+/// Sends one request that the upstream holds, ends the proxy with `signal`, and lets the request finish.
+#[track_caller]
+fn check_drain(signal: &str) {
+    let (began, has_begun) = sync_channel(1);
+    let (go_on, may_go_on) = sync_channel::<()>(1);
+    let may_go_on = Mutex::new(may_go_on);
+    let app = Upstream::scripted(move |connection| {
+        while let Some(request) = connection.request()? {
+            if request.target() == "/held" {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+                began.send(()).expect("the test waits");
+                let gate = may_go_on.lock().expect("one request is held");
+                gate.recv_timeout(DEADLINE).expect("the test goes on");
+                connection.send("-then")?;
+            } else {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nidle")?;
+            }
+        }
+        Ok(())
+    });
+    let (stage, alice) = Stage::new(app, |setup| setup.key("alice", "viewer"));
+    let mut idle = stage.kw.connect();
+    idle.send(get("/idle", &alice.header()));
+    assert_eq!(idle.answer().text(), "idle");
+    let mut held = stage.kw.connect();
+    held.send(get("/held", &alice.header()));
+    has_begun.recv_timeout(DEADLINE).expect("the request arrives");
+    stage.kw.signal(signal);
+    assert_eq!(idle.rest(), b"", "an idle connection is closed");
+    wait_for("the listener to close", || TcpStream::connect(stage.kw.address()).err());
+    go_on.send(()).expect("the script waits");
+    assert_eq!(held.answer().text(), "first-then");
+    assert_eq!(held.rest(), b"", "a connection is closed after its last answer");
+    assert_eq!(stage.kw.wait_for_exit().code(), Some(0));
+    let paths: Vec<_> =
+        stage.kw.access_log().iter().map(|record| record["path"].to_string()).collect();
+    assert_eq!(paths, ["\"/idle\"", "\"/held\""], "the log is complete");
+}
+
+#[test]
+fn sigterm_lets_requests_finish_and_takes_no_more() {
+    check_drain("TERM");
+}
+
+#[test]
+fn sigint_lets_requests_finish_and_takes_no_more() {
+    check_drain("INT");
+}
+
+#[test]
+fn what_does_not_finish_before_the_deadline_is_cut_and_logged() {
+    let (began, has_begun) = sync_channel(1);
+    let app = Upstream::scripted(move |connection| {
+        connection.request()?;
+        began.send(()).expect("the test waits");
+        connection.wait_for_close()
+    });
+    let (stage, alice) = Stage::new(app, |setup| {
+        setup.set("server.timeouts", "shutdown = \"300ms\"");
+        setup.key("alice", "viewer")
+    });
+    let mut client = stage.kw.connect();
+    client.send(get("/held", &alice.header()));
+    has_begun.recv_timeout(DEADLINE).expect("the request arrives");
+    stage.kw.signal("TERM");
+    let said = String::from_utf8_lossy(&client.rest()).into_owned();
+    assert!(!said.contains(" 200 "), "{said}");
+    stage.kw.wait_for_exit();
+    let records = stage.kw.access_log();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["path"], "/held");
+}
+
+#[test]
+fn an_idle_proxy_ends_at_once() {
+    let setup = Setup::new(&Upstream::hello());
+    let kw = setup.start();
+    let _silent = kw.connect();
+    kw.signal("TERM");
+    assert_eq!(kw.wait_for_exit().code(), Some(0));
+}
