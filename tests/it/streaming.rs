@@ -14,7 +14,7 @@ const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 /// What the proxy's memory may grow by, however long a body is.
 const MEMORY_GROWTH_BYTES: u64 = 8 * MIB;
-const BLOCK: [u8; 64 << 10] = [b'x'; 64 << 10];
+static BLOCK: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 fn stage(app: Upstream) -> (Stage, Actor) {
     Stage::new(app, |setup| setup.key("alice", "viewer"))
@@ -101,7 +101,7 @@ fn content_is_the_same_on_both_sides_however_it_is_framed() {
     });
     let (stage, alice) = stage(app);
     for size in [0, 1, 999, 70_000, 300_000] {
-        let body: Vec<u8> = (0..size).map(|i: u32| (i * 7919 >> 3) as u8).collect();
+        let body: Vec<u8> = (0..size).map(|i: u32| ((i * 7919) >> 3) as u8).collect();
         for target in ["/length", "/chunked"] {
             let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\n{}", alice.header());
             let mut by_length = format!("{head}Content-Length: {size}\r\n\r\n").into_bytes();
