@@ -344,8 +344,9 @@ fn a_thousand_reloads_under_load_harm_no_request_and_mix_no_generations() {
                 0 => generation("even", &even, number),
                 _ => generation("odd", &odd, number),
             };
-            // Broken in the middle, as a half-written file is.
-            replace(&config, &good[..good.len() - 40 - number % 100]);
+            // Broken off at some place, as a half-written file is.
+            let place = good.len() - 1 - number % 300;
+            replace(&config, &format!("{}\n[unfinished", &good[..place]));
             kw.wait_for_another(REFUSED, refused);
             refused = kw.count_events(REFUSED);
             replace(&config, &good);
