@@ -100,12 +100,13 @@ fn sigusr1_opens_the_file_anew_so_that_it_can_be_rotated() {
     let (stage, alice) = stage();
     stage.kw.get("/orders/1", &alice);
     stage.kw.wait_for_record("the first request", |record| record["path"] == "/orders/1");
-    fs::rename(stage.kw.path("access.log"), stage.kw.path("access.log.1")).expect("our own files");
+    fs::rename(stage.kw.path("logs/access.log"), stage.kw.path("logs/access.log.1"))
+        .expect("our own files");
     stage.kw.signal("USR1");
-    wait_for("the new file", || fs::metadata(stage.kw.path("access.log")).ok());
+    wait_for("the new file", || fs::metadata(stage.kw.path("logs/access.log")).ok());
     stage.kw.get("/orders/2", &alice);
     stage.kw.wait_for_record("the second request", |record| record["path"] == "/orders/2");
-    let old = fs::read_to_string(stage.kw.path("access.log.1")).expect("it was renamed");
+    let old = fs::read_to_string(stage.kw.path("logs/access.log.1")).expect("it was renamed");
     assert_eq!(old.lines().count(), 1, "{old}");
 }
 

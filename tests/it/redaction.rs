@@ -192,7 +192,7 @@ fn send_all(kw: &Keyward, canary: &Canary, alice: &Actor) {
 fn search(kw: &Keyward, canaries: &[Canary]) {
     kw.signal("TERM");
     kw.wait_for_exit();
-    let log = std::fs::read(kw.path("access.log")).expect("the access log was made");
+    let log = std::fs::read(kw.path("logs/access.log")).expect("the access log was made");
     assert!(!log.is_empty(), "the access log has recorded the requests");
     for canary in canaries {
         canary.assert_not_in("standard output", kw.stdout().as_bytes());
@@ -271,7 +271,7 @@ fn a_key_in_any_source_is_hidden_from_the_upstream() {
 fn nothing_a_client_sends_forges_or_breaks_a_log_line() {
     for format in ["json", "text"] {
         let (stage, alice) = Stage::new(Upstream::hello(), |setup| {
-            setup.replace("log", &format!("access = \"access.log\"\nformat = \"{format}\""));
+            setup.replace("log", &format!("access = \"logs/access.log\"\nformat = \"{format}\""));
             setup.key("alice", "viewer")
         });
         let targets = [
@@ -294,7 +294,7 @@ fn nothing_a_client_sends_forges_or_breaks_a_log_line() {
         }
         stage.kw.signal("TERM");
         stage.kw.wait_for_exit();
-        let log = std::fs::read(stage.kw.path("access.log")).expect("the access log was made");
+        let log = std::fs::read(stage.kw.path("logs/access.log")).expect("the access log was made");
         let text = String::from_utf8(log).expect("the access log is UTF-8");
         assert_eq!(text.lines().count(), sent, "{text}");
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");

@@ -30,6 +30,8 @@ impl Keyward {
     /// Starts the binary on the files of `setup` and waits until it says that it listens.
     pub(crate) fn start(setup: Setup, config: &str) -> Self {
         let folder = setup.folder.path();
+        // Apart from the configuration: a folder in which something always happens is harder to watch.
+        fs::create_dir(folder.join("logs")).expect("a new folder");
         let create = |name: &str| File::create(folder.join(name)).expect("a temporary file");
         let child = Command::new(env!("CARGO_BIN_EXE_keyward"))
             .arg("--config")
@@ -37,8 +39,8 @@ impl Keyward {
             .arg("serve")
             .envs(setup.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(create("stdout"))
-            .stderr(create("stderr"))
+            .stdout(create("logs/stdout"))
+            .stderr(create("logs/stderr"))
             .spawn()
             .expect("the binary is built");
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -132,17 +134,17 @@ impl Keyward {
 
     /// What it wrote to standard output.
     pub(crate) fn stdout(&self) -> String {
-        self.read("stdout")
+        self.read("logs/stdout")
     }
 
     /// What it wrote to standard error.
     pub(crate) fn stderr(&self) -> String {
-        self.read("stderr")
+        self.read("logs/stderr")
     }
 
     /// The records of the access log.
     pub(crate) fn access_log(&self) -> Vec<Value> {
-        complete_lines(&self.read("access.log"))
+        complete_lines(&self.read("logs/access.log"))
             .map(|line| {
                 serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
             })
@@ -189,7 +191,7 @@ impl Keyward {
     /// Reads what is new on standard error, and gives all events to `look`.
     fn with_events<T>(&self, look: impl FnOnce(&[Value]) -> T) -> T {
         let mut state = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = File::open(self.path("stderr")).expect("it was made at the start");
+        let mut file = File::open(self.path("logs/stderr")).expect("it was made at the start");
         file.seek(SeekFrom::Start(state.read)).expect("a file can be sought");
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).expect("a temporary file");

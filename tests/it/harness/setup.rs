@@ -53,7 +53,7 @@ impl Setup {
         setup.set("server", "listen = [\"127.0.0.1:0\"]\nworkers = 2");
         setup.set("keys", "store = \"keys.toml\"");
         setup.set("upstreams.app", &format!("endpoints = [\"http://{endpoint}\"]"));
-        setup.set("log", "access = \"access.log\"\nformat = \"json\"");
+        setup.set("log", "access = \"logs/access.log\"\nformat = \"json\"");
         setup
     }
 
