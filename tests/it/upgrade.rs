@@ -16,7 +16,6 @@ fn an_upgrade_is_refused_and_never_forwarded() {
         WEBSOCKET,
         "Connection: keep-alive, upgrade\r\nUpgrade: WebSocket\r\n",
         "Connection: Upgrade\r\nUpgrade: foo\r\n",
-        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
         "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n",
     ] {
         let head = "GET /chat HTTP/1.1\r\nHost: a\r\n";
@@ -26,6 +25,18 @@ fn an_upgrade_is_refused_and_never_forwarded() {
         assert!(matches!(status, 401 | 501), "{status} without a key");
     }
     assert_eq!(stage.app.connections(), 0);
+}
+
+#[test]
+fn an_offer_of_h2c_is_ignored_and_never_forwarded() {
+    let (stage, alice) = stage(Upstream::hello());
+    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+                 HTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{}{offer}\r\n", alice.header());
+    let received = stage.passes(request);
+    for name in ["upgrade", "http2-settings", "connection"] {
+        assert_eq!(received.field(name), None, "{}", received.head);
+    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::{DEADLINE, Message};
 
@@ -80,6 +83,12 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => rest,
             Err(error) => panic!("the proxy neither closed nor answered: {error}"),
         }
+    }
+
+    /// Leaves at once, in a way that cannot be taken for a half-closed connection.
+    pub(crate) fn reset(self) {
+        let socket = SockRef::from(self.stream.get_ref());
+        socket.set_linger(Some(Duration::ZERO)).expect("an open socket takes options");
     }
 
     /// Says that nothing more will be sent, and goes on reading.

@@ -46,10 +46,22 @@ impl Keyward {
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut keyward =
             Self { child: Mutex::new(child), address, setup, events: Mutex::default() };
-        let listening = keyward.wait_for_event("listening", |_| true);
-        let text = field(&listening, "address").as_str().unwrap_or_default().to_owned();
-        keyward.address = text.parse().expect("the line `listening` carries an address");
+        keyward.address = wait_for("the event `listening`", || {
+            let ended = keyward.lock().try_wait().expect("our own child");
+            assert!(ended.is_none(), "ended with {ended:?}:\n{}", keyward.stderr());
+            keyward.listening_address()
+        });
         keyward
+    }
+
+    /// What the line `listening` says, as JSON or as text.
+    fn listening_address(&self) -> Option<SocketAddr> {
+        let stderr = self.stderr();
+        let line = complete_lines(&stderr).find(|line| line.contains("listening"))?;
+        let event: Value = serde_json::from_str(line).unwrap_or_default();
+        let text = line.split_whitespace().find_map(|word| word.strip_prefix("address="));
+        let address = field(&event, "address").as_str().or(text)?;
+        Some(address.parse().expect("the line `listening` carries an address"))
     }
 
     /// Where clients connect.
@@ -159,12 +171,7 @@ impl Keyward {
     /// Waits for an event on standard error with this message.
     pub(crate) fn wait_for_event(&self, message: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         wait_for(&format!("the event `{message}`"), || {
-            let found = self.find_event(|event| has_message(event, message) && is_it(event));
-            if found.is_none() {
-                let status = self.lock().try_wait().expect("our own child");
-                assert!(status.is_none(), "ended early with {status:?}:\n{}", self.stderr());
-            }
-            found
+            self.find_event(|event| has_message(event, message) && is_it(event))
         })
     }
 
