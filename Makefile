@@ -1,0 +1,104 @@
+# What people and CI run. `make` alone lists the targets.
+#
+# Everything works from nothing on a machine that has Rust and make: missing cargo tools are built into
+# .tools/ (nothing of yours is changed), missing Debian packages are installed by .ci/install-packages.
+
+SHELL         := bash
+.SHELLFLAGS   := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+NEXTEST_VERSION := 0.9.151
+DENY_VERSION    := 0.20.2
+
+# nginx and haproxy live in /usr/sbin, which Debian leaves out of an ordinary user's PATH.
+export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
+
+# A tool runs for seconds, so building it fast matters more than its own speed.
+CARGO_INSTALL := CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+                 cargo install --locked --quiet --root $(CURDIR)/.tools
+
+.PHONY: help
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: build
+build: ## Build the release binary: target/release/keyward
+	cargo build --locked --release
+
+.PHONY: demo
+demo: ## Serve a demo and print curl lines to try it
+	cargo run --locked --release -- demo
+
+.PHONY: test
+test: test-tools ## Run every test; the last line is the runner's count
+	cargo test --locked --doc
+	cargo nextest run --locked
+
+.PHONY: ci
+ci: fmt-check lint doc deny bench-smoke test ## What CI runs: all checks, then every test
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: fmt-check
+fmt-check: ci-tools
+	cargo fmt --all --check
+
+.PHONY: lint
+lint: ci-tools ## clippy on every target; a warning is an error
+	cargo clippy --locked --all-targets -- -D warnings
+
+.PHONY: doc
+doc: ## Build the documentation; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# The advisories live in a repository of their own. Where it cannot be reached (no network), that one check is
+# left out, and said; whatever can be decided from Cargo.lock alone is always decided.
+.PHONY: deny
+deny: deny-tool ## Licences, sources, bans and known vulnerabilities of what we depend on
+	cargo deny --locked check bans licenses sources
+	@if timeout 120 cargo deny --locked fetch db; then \
+	  cargo deny --locked check --disable-fetch advisories; \
+	else \
+	  echo "WARNING: the advisory database cannot be reached; known vulnerabilities were NOT checked" >&2; \
+	fi
+
+.PHONY: bench
+bench: bench-tools ## Run every benchmark (minutes; wants an idle machine)
+	cargo bench --locked
+
+# Proves that the benches build and run. Unoptimized, so that it shares what the tests have built: its figures
+# mean nothing.
+.PHONY: bench-smoke
+bench-smoke: bench-tools
+	SMOKE=1 cargo bench --locked --profile dev
+
+.PHONY: clean
+clean: ## Remove everything that was built, tools too
+	cargo clean
+	rm -rf .tools
+
+# Tools ------------------------------------------------------------------------------------------------------
+
+.PHONY: test-tools
+test-tools:
+	@.ci/install-packages nginx:nginx-light python3:python3 curl:curl
+	@cargo nextest --version >/dev/null 2>&1 || { echo "Building cargo-nextest $(NEXTEST_VERSION) into .tools (some minutes, once)"; \
+	  $(CARGO_INSTALL) cargo-nextest --version $(NEXTEST_VERSION) --no-default-features --features default-no-update; }
+
+.PHONY: bench-tools
+bench-tools:
+	@.ci/install-packages nginx:nginx-light haproxy:haproxy wrk:wrk
+
+.PHONY: deny-tool
+deny-tool:
+	@cargo deny --version >/dev/null 2>&1 || { echo "Building cargo-deny $(DENY_VERSION) into .tools (some minutes, once)"; \
+	  $(CARGO_INSTALL) cargo-deny --version $(DENY_VERSION); }
+
+.PHONY: ci-tools
+ci-tools:
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
