@@ -1,0 +1,92 @@
+//! README.md tells the truth: its tables of defaults and of answers are those of the program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keyward::config::{self, Config};
+use keyward::diagnostics::Source;
+
+/// The cells of the rows of the table whose header row begins with `head`.
+fn table(head: &str) -> Vec<Vec<String>> {
+    let page = read("README.md");
+    let mut lines = page.lines();
+    assert!(lines.any(|line| line.starts_with(head)), "README.md has lost its table `{head}`");
+    let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect())
+        .collect()
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What a configuration without `[server.timeouts]` and `[server.limits]` means.
+fn defaults() -> Config {
+    let text = "realm = \"test\"\n[server]\nlisten = [\"127.0.0.1:0\"]\n[keys]\nstore = \"keys.toml\"\n\
+                [upstreams.app]\nendpoints = [\"http://127.0.0.1:1\"]\n";
+    let source = Source { path: PathBuf::from("keyward.toml"), text: text.to_owned() };
+    config::parse(source, |_| None).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// Each row's name, without its quotes, and its default.
+fn shown(head: &str) -> Vec<(String, String)> {
+    let rows = table(head).into_iter();
+    rows.map(|row| (row[0].trim_matches('`').to_owned(), row[1].clone())).collect()
+}
+
+#[test]
+fn the_timeouts_are_those_of_the_program() {
+    let timeouts = defaults().server.timeouts;
+    let expect = |name: &str, value: Duration| (name.to_owned(), format!("{} s", value.as_secs()));
+    let expected = [
+        expect("request_header", timeouts.request_header),
+        expect("request_body_idle", timeouts.request_body_idle),
+        expect("keep_alive", timeouts.keep_alive),
+        expect("upstream_connect", timeouts.upstream_connect),
+        expect("upstream_response", timeouts.upstream_response),
+        expect("upstream_keep_alive", timeouts.upstream_keep_alive),
+        expect("shutdown", timeouts.shutdown),
+    ];
+    assert_eq!(shown("| `[server.timeouts]` | default |"), expected);
+}
+
+#[test]
+fn the_limits_are_those_of_the_program() {
+    let limits = defaults().server.limits;
+    let count = |name: &str, value: usize| (name.to_owned(), thousands(value));
+    let body = limits.body_bytes.map_or("none".to_owned(), |bytes| bytes.to_string());
+    let expected = [
+        count("connections", limits.connections),
+        count("connections_per_client", limits.connections_per_client),
+        ("header_bytes".to_owned(), format!("{} KiB", limits.header_bytes / 1024)),
+        count("headers", limits.headers),
+        ("body_bytes".to_owned(), body),
+        count("upstream_idle", limits.upstream_idle),
+    ];
+    assert_eq!(shown("| `[server.limits]` | default |"), expected);
+}
+
+#[test]
+fn every_answer_is_listed() {
+    let listed =
+        table("| case | status | code |").into_iter().map(|row| row[2].clone()).collect::<String>();
+    let source = read("src/proxy/error.rs");
+    // A code is the only kind of literal there that is one word in lower case.
+    let codes: Vec<_> = source.split('"').skip(1).step_by(2).filter(|text| is_code(text)).collect();
+    assert!(codes.len() > 10, "the codes of proxy/error.rs are not found any more: {codes:?}");
+    for code in codes {
+        assert!(listed.contains(&format!("`{code}`")), "the answers in README.md lack `{code}`");
+    }
+}
+
+fn is_code(text: &str) -> bool {
+    text.contains('_') && text.chars().all(|c| c == '_' || c.is_ascii_lowercase())
+}
+
+/// 16384 as 16,384.
+fn thousands(number: usize) -> String {
+    let (above, below) = (number / 1000, number % 1000);
+    if above == 0 { below.to_string() } else { format!("{above},{below:03}") }
+}
