@@ -45,6 +45,7 @@ pub struct RequestContext {
     status: Option<StatusCode>,
     code: Option<&'static str>,
     bytes_out: u64,
+    is_last_on_connection: bool,
 }
 
 impl RequestContext {
@@ -76,6 +77,7 @@ impl RequestContext {
             status: None,
             code: None,
             bytes_out: 0,
+            is_last_on_connection: false,
             proxy: Rc::clone(proxy),
             connection: Rc::clone(connection),
             snapshot,
@@ -130,6 +132,14 @@ impl RequestContext {
     pub(super) fn saw_status(&mut self, status: StatusCode) {
         self.status = Some(status);
         self.upstream = self.upstream_started.map(|started| self.connection.now() - started);
+    }
+
+    pub(super) fn set_last_on_connection(&mut self) {
+        self.is_last_on_connection = true;
+    }
+
+    pub(super) fn is_last_on_connection(&self) -> bool {
+        self.is_last_on_connection
     }
 
     pub(super) fn upload(&self) -> Option<&Upload> {

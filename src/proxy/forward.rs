@@ -133,6 +133,10 @@ async fn exchange(
     let answer = within_deadline(context, lease.send(request)).await;
     let fault = context.upload().and_then(|upload| upload.fault());
     match answer {
+        // Nobody asked for another protocol: such an answer has no meaning (RFC 9110 §15.2.2).
+        Some(Ok(response)) if response.status() == 101 => {
+            Err(Failed { refusal: Refusal::UpstreamProtocol, unsent: None, may_repeat: false })
+        }
         Some(Ok(response)) => {
             context.connection().deadline().clear();
             Ok(response)

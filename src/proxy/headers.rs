@@ -43,6 +43,11 @@ pub(super) fn survey(head: &Parts, ours: &IdentityHeaders) -> Result<Survey, Ref
 }
 
 impl Survey {
+    /// Whether the body comes in chunks.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.is_chunked
+    }
+
     fn see(
         &mut self,
         name: &HeaderName,

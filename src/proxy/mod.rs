@@ -102,6 +102,9 @@ impl Proxy {
                 let (mut head, body) = response.into_parts();
                 context.saw_status(head.status);
                 headers::finish(&mut head.headers, context.request_id());
+                if context.is_last_on_connection() {
+                    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Response::from_parts(head, ResponseBody::upstream(body, lease, context))
             }
             Err(refusal) => refuse(refusal, context),
@@ -158,6 +161,7 @@ impl Proxy {
 fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Survey), Refusal> {
     let snapshot = Arc::clone(context.snapshot());
     let survey = headers::survey(head, &snapshot.config.identity)?;
+    check_framing(&survey, context)?;
     let taken = snapshot.sources.take(&mut head.uri, &mut head.headers);
     let route = snapshot.config.routes.find(head.uri.path())?;
     context.saw_route(route);
@@ -170,6 +174,18 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
     context.saw_identity(caller.as_ref().ok());
     let permit = authorize(route, &head.method, caller)?;
     Ok((permit, survey))
+}
+
+/// RFC 9112 §6.3: a request with both framing fields is refused; where the connection cannot tell, it is closed
+/// behind the answer, so that nothing after the request is taken for another one.
+fn check_framing(survey: &Survey, context: &mut RequestContext) -> Result<(), Refusal> {
+    if survey.is_chunked() && context.connection().has_ambiguous_framing() {
+        return Err(Refusal::BadFraming);
+    }
+    if survey.is_chunked() && !context.connection().is_framing_certain() {
+        context.set_last_on_connection();
+    }
+    Ok(())
 }
 
 /// The method a browser's CORS preflight asks about, where the configuration lets preflights pass.
@@ -216,7 +232,7 @@ fn refuse(refusal: Refusal, mut context: Box<RequestContext>) -> Response<Respon
     for challenge in challenges {
         head.headers.append(WWW_AUTHENTICATE, challenge.clone());
     }
-    if refusal.closes() {
+    if refusal.closes() || context.is_last_on_connection() {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Response::from_parts(head, ResponseBody::own(body, context))

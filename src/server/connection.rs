@@ -12,15 +12,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::framing::HeadScan;
 use super::wire::{SharedStream, Wire};
 use super::worker::Drain;
 use crate::config::{Limits, Timeouts};
@@ -55,6 +56,10 @@ pub struct ConnectionInfo {
     request_header: Duration,
     keep_alive: Duration,
     phase: Cell<Phase>,
+    /// The raw head that came, or is coming, in.
+    head: Cell<HeadScan>,
+    /// Whether `head` began where the request did, as far as can be told.
+    is_head_whole: Cell<bool>,
     /// Whether everything written so far has left.
     is_flushed: Cell<bool>,
     /// Whether a part of the last request's body may still be coming.
@@ -73,7 +78,9 @@ impl ConnectionInfo {
             deadline: Deadline::default(),
             request_header: timeouts.request_header,
             keep_alive: timeouts.keep_alive,
-            phase: Cell::new(Phase::Head),
+            phase: Cell::new(Phase::Idle),
+            head: Cell::new(HeadScan::default()),
+            is_head_whole: Cell::new(true),
             is_flushed: Cell::new(true),
             has_unread_body: Cell::new(false),
             is_refused: Cell::new(false),
@@ -123,22 +130,46 @@ impl ConnectionInfo {
         self.is_broken.set(true);
     }
 
+    /// Whether the request's head has both `Content-Length` and `Transfer-Encoding`.
+    pub fn has_ambiguous_framing(&self) -> bool {
+        self.head.get().has_both()
+    }
+
+    /// Whether [`has_ambiguous_framing`](Self::has_ambiguous_framing) is sure: a head that began in the same
+    /// piece as the request before it was not seen whole. What follows such a request cannot be trusted to
+    /// be where it seems to be.
+    pub fn is_framing_certain(&self) -> bool {
+        self.is_head_whole.get()
+    }
+
     /// Bytes came.
-    pub(super) fn received(&self) {
+    pub(super) fn received(&self, bytes: &[u8]) {
+        let mut head = self.head.get();
         if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::Head);
             self.deadline.start(self.now(), self.request_header);
+            self.is_head_whole.set(head.leaves_nothing_behind());
+            head = HeadScan::default();
         }
+        head.feed(bytes);
+        self.head.set(head);
     }
 
     /// Everything written so far has left.
     pub(super) fn flushed(&self) {
-        self.is_flushed.set(true);
+        if self.phase.get() != Phase::Service {
+            self.is_flushed.set(true);
+        }
     }
 
     /// Whether no request is served and every answer has left.
     pub(super) fn is_quiet(&self) -> bool {
         self.phase.get() != Phase::Service && self.is_flushed.get()
+    }
+
+    /// Whether a request is served that was read whole: nobody reads from the client then.
+    fn waits_for_upstream(&self) -> bool {
+        self.phase.get() == Phase::Service && !self.has_unread_body.get()
     }
 
     pub(super) fn set_refused(&self) {
@@ -163,7 +194,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Rc<Proxy>,
     let http = builder(&server.limits);
     drop(snapshot);
     let _registered = drain.register(&connection);
-    let end = drive(&http, wire, &connection, &proxy, &drain).await;
+    let end = drive(&http, wire, &stream, &connection, &proxy, &drain).await;
     close(end, &stream, &connection, &proxy).await;
 }
 
@@ -184,6 +215,7 @@ const MIN_BUFFER_BYTES: usize = 8192;
 async fn drive(
     http: &http1::Builder,
     wire: Wire,
+    stream: &SharedStream,
     connection: &Rc<ConnectionInfo>,
     proxy: &Rc<Proxy>,
     drain: &Drain,
@@ -202,6 +234,9 @@ async fn drive(
             if let Poll::Ready(result) = requests.as_mut().poll(cx) {
                 return Poll::Ready(End::Closed(result));
             }
+            if connection.waits_for_upstream() && has_reset(stream, cx) {
+                return Poll::Ready(End::Closed(Ok(())));
+            }
             if connection.deadline.poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -214,6 +249,13 @@ async fn drive(
         }
     })
     .await
+}
+
+/// Whether the client has reset its connection. One that only ended its side still reads the answer.
+fn has_reset(stream: &SharedStream, cx: &mut Context<'_>) -> bool {
+    let mut byte = [0];
+    let peeked = stream.borrow_mut().poll_peek(cx, &mut ReadBuf::new(&mut byte));
+    matches!(peeked, Poll::Ready(Err(_)))
 }
 
 async fn close(

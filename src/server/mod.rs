@@ -5,6 +5,7 @@
 
 mod acceptor;
 pub mod connection;
+mod framing;
 mod wire;
 mod worker;
 

@@ -73,7 +73,7 @@ impl AsyncRead for Wire {
         let before = buf.filled().len();
         ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.connection.received();
+            self.connection.received(&buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }

@@ -27,8 +27,8 @@ fn refused(kw: &Keyward, change: impl FnOnce()) -> String {
     change();
     // The first of the faults; the last is said before anything else is done.
     kw.wait_for_another(REFUSED, before);
-    kw.signal("HUP");
     let said = kw.count_events(REFUSED);
+    kw.signal("HUP");
     kw.wait_for_another(REFUSED, said);
     kw.stderr().lines().filter(|line| line.contains(REFUSED)).skip(before).collect()
 }
