@@ -22,6 +22,8 @@ use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -110,7 +112,7 @@ fn compare() -> Result<(), Failure> {
 }
 
 /// The upstream is this program again, in a process of its own.
-fn start_upstream(folder: &std::path::Path) -> Result<(Child, SocketAddr), Failure> {
+fn start_upstream(folder: &Path) -> Result<(Child, SocketAddr), Failure> {
     let address = child::free_address()?;
     let arguments = ["upstream".to_owned(), address.to_string()];
     let output = folder.join("upstream.log");
@@ -134,16 +136,22 @@ fn measure(contestant: &Contestant, load: &Load, duration: Duration) -> Result<S
         return Err(format!("{name}: {refused} answers were refusals, {broken} broke").into());
     }
     let log_bytes = match &contestant.access_log {
-        Some(path) => {
-            let written = fs::metadata(path)?.len();
-            // Every contestant appends, so what is left is a short file rather than one with a hole.
-            OpenOptions::new().write(true).open(path)?.set_len(0)?;
-            written
-        }
+        Some(path) => take_log_bytes(path)?,
         None => 0,
     };
     if contestant.access_log.is_some() && log_bytes == 0 {
         return Err(format!("{} wrote no access log", contestant.name).into());
     }
     Ok(Sample { outcome, cpu, log_bytes })
+}
+
+/// What was written to a log since the last time, emptying it: rounds without end must not fill the
+/// disk. HAProxy clears O_APPEND, and goes on at its old offset behind a hole; so what counts is the
+/// space that is taken, which is exact to a block, and not the length.
+fn take_log_bytes(path: &Path) -> io::Result<u64> {
+    /// The unit of `st_blocks`, whatever the file system's block is.
+    const BLOCK_BYTES: u64 = 512;
+    let written = fs::metadata(path)?;
+    OpenOptions::new().write(true).open(path)?.set_len(0)?;
+    Ok(written.len().min(written.blocks() * BLOCK_BYTES))
 }
