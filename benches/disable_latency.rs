@@ -21,7 +21,7 @@ use serde_json::json;
 use support::client::Client;
 use support::keyring::{self, Key};
 use support::stats::{self, Spread};
-use support::{Failure, child, keyward, machine, settings, upstream};
+use support::{Failure, child, keyward, machine, pause, settings, upstream};
 
 const MAX_TRIES: u64 = 10_000;
 /// Between two requests of a holder: far below what is measured, and the machine stays idle.
@@ -93,7 +93,7 @@ fn stay_allowed(
             return Err(format!("{} {}", answer.status, answer.body));
         }
         passed.fetch_add(1, Ordering::Relaxed);
-        thread::sleep(PAUSE);
+        pause(PAUSE);
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ fn wait_for(client: &mut Client, key: &Key, status: u16, code: &str) -> Result<I
         let now = Instant::now();
         match answer.status {
             seen if seen == status && answer.body.contains(code) => return Ok(now),
-            200 | 401 if now < deadline => thread::sleep(PAUSE),
+            200 | 401 if now < deadline => pause(PAUSE),
             seen => return Err(format!("{seen} instead of {status}: {}", answer.body).into()),
         }
     }

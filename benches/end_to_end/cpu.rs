@@ -1,81 +1,61 @@
 //! The CPU time that the kernel has accounted to a process, its threads and its children.
 //!
-//! `schedstat` is exact to the nanosecond, but forgets threads that have ended; `stat` remembers
-//! them, but counts ticks. The larger of the two is the truth, at worst a tick short of it.
+//! `schedstat` is exact to the nanosecond, but forgets threads and children that have ended; `stat`
+//! remembers them, but counts ticks. The larger of the two is the truth, at worst a tick short of it.
 
 use std::fs;
 use std::io;
-use std::ops::{AddAssign, Sub};
 use std::path::Path;
 
 /// A tick of `stat` (USER_HZ is 100 on every Linux that people run).
 const TICK_NS: u64 = 10_000_000;
 
-/// Time spent by a tree of processes.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct CpuTime {
-    /// On a CPU, in user's and in kernel's code.
-    pub(crate) run_ns: u64,
-    /// Ready to run, but another process had the CPU: the machine was not ours alone.
-    pub(crate) wait_ns: u64,
-}
-
-impl AddAssign for CpuTime {
-    fn add_assign(&mut self, other: CpuTime) {
-        self.run_ns += other.run_ns;
-        self.wait_ns += other.wait_ns;
-    }
-}
-
-impl Sub for CpuTime {
-    type Output = CpuTime;
-
-    fn sub(self, earlier: CpuTime) -> CpuTime {
-        CpuTime {
-            run_ns: self.run_ns.saturating_sub(earlier.run_ns),
-            wait_ns: self.wait_ns.saturating_sub(earlier.wait_ns),
-        }
-    }
-}
-
-/// The time of `process` and of everything below it.
-pub(crate) fn of_tree(process: u32) -> io::Result<CpuTime> {
-    let mut total = CpuTime::default();
+/// The time of `process` and of everything below it, in nanoseconds.
+pub(crate) fn of_tree_ns(process: u32) -> io::Result<u64> {
+    let mut total_ns = 0;
     let mut left = vec![process];
     while let Some(process) = left.pop() {
         let folder = format!("/proc/{process}");
-        let mut time = CpuTime::default();
+        let mut living_ns = 0;
         for thread in fs::read_dir(format!("{folder}/task"))? {
-            match of_thread(&thread?.path(), &mut left) {
-                Ok(thread_time) => time += thread_time,
+            match of_thread_ns(&thread?.path(), &mut left) {
+                Ok(thread_ns) => living_ns += thread_ns,
                 Err(error) if has_ended(&error) => {}
                 Err(error) => return Err(error),
             }
         }
-        time.run_ns = time.run_ns.max(with_ended_threads_ns(&folder)?);
-        total += time;
+        total_ns += living_ns.max(with_the_ended_ns(&folder)?);
     }
-    Ok(total)
+    Ok(total_ns)
+}
+
+/// The time in which any process of the machine ran on any core, in nanoseconds.
+pub(crate) fn of_machine_ns() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let all_cores = text.lines().next().unwrap_or_default();
+    // user nice system idle iowait irq softirq steal: all but the two in which nobody ran.
+    let ticks = all_cores.split_ascii_whitespace().skip(1).take(8).enumerate();
+    let busy = ticks.filter(|(field, _)| !matches!(field, 3 | 4));
+    let ticks = busy.map(|(_, ticks)| ticks.parse::<u64>()).sum::<Result<u64, _>>();
+    Ok(ticks.map_err(io::Error::other)? * TICK_NS)
 }
 
 /// The thread's own time; its children are put on the list.
-fn of_thread(thread: &Path, children: &mut Vec<u32>) -> io::Result<CpuTime> {
+fn of_thread_ns(thread: &Path, children: &mut Vec<u32>) -> io::Result<u64> {
     let text = fs::read_to_string(thread.join("schedstat"))?;
-    let mut numbers = text.split_ascii_whitespace().map_while(|number| number.parse().ok());
-    let (Some(run_ns), Some(wait_ns)) = (numbers.next(), numbers.next()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "schedstat without two numbers"));
-    };
+    let run_ns = text.split_ascii_whitespace().next().unwrap_or_default().parse();
+    let run_ns = run_ns.map_err(io::Error::other)?;
     let text = fs::read_to_string(thread.join("children"))?;
     children.extend(text.split_ascii_whitespace().filter_map(|id| id.parse::<u32>().ok()));
-    Ok(CpuTime { run_ns, wait_ns })
+    Ok(run_ns)
 }
 
-/// utime and stime, fields 14 and 15 of proc_pid_stat(5).
-fn with_ended_threads_ns(folder: &str) -> io::Result<u64> {
+/// utime, stime, cutime and cstime: fields 14 to 17 of proc_pid_stat(5).
+fn with_the_ended_ns(folder: &str) -> io::Result<u64> {
     let text = fs::read_to_string(format!("{folder}/stat"))?;
     // The name, field 2, is in parentheses, may hold spaces, and is the only such field.
     let after_name = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let ticks = after_name.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    let ticks = after_name.split(' ').skip(11).take(4).map(str::parse::<u64>);
     let ticks = ticks.sum::<Result<u64, _>>().map_err(io::Error::other)?;
     Ok(ticks * TICK_NS)
 }

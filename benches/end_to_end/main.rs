@@ -24,11 +24,10 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::time::Duration;
 
 use contestants::Contestant;
-use cpu::CpuTime;
 use load::{Load, Outcome};
 use options::Options;
 use support::child::{self, Child};
@@ -46,8 +45,10 @@ const WARM_UP: Duration = Duration::from_secs(1);
 struct Sample {
     /// What the clients saw.
     outcome: Outcome,
-    /// CPU time of the proxy's processes; none for "direct".
-    cpu: CpuTime,
+    /// CPU time of the proxy's processes, in nanoseconds; none for "direct".
+    cpu_ns: u64,
+    /// CPU time of processes that are none of ours, on any core, in nanoseconds.
+    others_ns: u64,
     /// Bytes it wrote to its access log.
     log_bytes: u64,
 }
@@ -123,13 +124,17 @@ fn start_upstream(folder: &Path) -> Result<(Child, SocketAddr), Failure> {
 }
 
 fn measure(contestant: &Contestant, load: &Load, duration: Duration) -> Result<Sample, Failure> {
-    let cpu_now = || match &contestant.child {
-        Some(child) => cpu::of_tree(child.id()),
-        None => Ok(CpuTime::default()),
+    let proxy_ns = || match &contestant.child {
+        Some(child) => cpu::of_tree_ns(child.id()),
+        None => Ok(0),
     };
-    let before = cpu_now()?;
+    let others_ns = || -> io::Result<u64> {
+        Ok(cpu::of_machine_ns()?.saturating_sub(cpu::of_tree_ns(process::id())?))
+    };
+    let (proxy_before_ns, others_before_ns) = (proxy_ns()?, others_ns()?);
     let outcome = load.run(contestant.address, duration)?;
-    let cpu = cpu_now()? - before;
+    let cpu_ns = proxy_ns()?.saturating_sub(proxy_before_ns);
+    let others_ns = others_ns()?.saturating_sub(others_before_ns);
     if outcome.refused > 0 || outcome.broken > 0 {
         let Outcome { refused, broken, .. } = outcome;
         let name = contestant.name;
@@ -142,7 +147,7 @@ fn measure(contestant: &Contestant, load: &Load, duration: Duration) -> Result<S
     if contestant.access_log.is_some() && log_bytes == 0 {
         return Err(format!("{} wrote no access log", contestant.name).into());
     }
-    Ok(Sample { outcome, cpu, log_bytes })
+    Ok(Sample { outcome, cpu_ns, others_ns, log_bytes })
 }
 
 /// What was written to a log since the last time, emptying it: rounds without end must not fill the

@@ -11,8 +11,9 @@ use crate::support::machine;
 use crate::support::stats::Spread;
 use crate::{KEYS, LOAD_CORE, PROXY_CORE, Sample};
 
-/// Beyond this share of waiting, other processes disturb the caches too much to trust the figures.
-const QUIET: f64 = 0.05;
+/// What others may have of the machine, in cores, before they disturb caches and wake-ups too much
+/// to trust the figures. Ticks are coarse: less than this is also what they may be wrong by.
+const QUIET_CORES: f64 = 0.10;
 
 /// One contestant's figures.
 struct Row {
@@ -22,8 +23,8 @@ struct Row {
     cpu_us: Option<Spread>,
     /// Share of its core that the proxy was on: near 1, the proxy is what limits the rate.
     busy: Option<Spread>,
-    /// Share of the time in which it could have run, but another process had its core.
-    waited: Option<Spread>,
+    /// Cores that processes which are none of ours had in the meantime.
+    others: Spread,
     /// Requests a second.
     rate: Spread,
     p50_us: Spread,
@@ -60,7 +61,7 @@ impl Report {
                 version: contestant.version.clone(),
                 cpu_us: of_sample(Sample::cpu_us).filter(|_| proxy),
                 busy: of_sample(Sample::busy).filter(|_| proxy),
-                waited: of_sample(Sample::waited).filter(|_| proxy),
+                others: of_sample(Sample::others)?,
                 rate: of_sample(Sample::rate)?,
                 p50_us: of_sample(|sample| sample.outcome.p50_us as f64)?,
                 p99_us: of_sample(|sample| sample.outcome.p99_us as f64)?,
@@ -74,14 +75,14 @@ impl Report {
         Report { rows: contestants.iter().enumerate().filter_map(row).collect() }
     }
 
-    /// Whether the figures can be trusted: in no round did anybody wait long for the proxy's core.
+    /// Whether the figures can be trusted: others had next to nothing in any round.
     fn is_quiet(&self) -> bool {
-        self.most_waited() <= QUIET
+        self.most_by_others() <= QUIET_CORES
     }
 
-    /// The share of waiting of the contestant that waited most, in its worst round.
-    fn most_waited(&self) -> f64 {
-        self.rows.iter().filter_map(|row| Some(row.waited?.max)).fold(0.0, f64::max)
+    /// What others had of the machine in the worst round, in cores.
+    fn most_by_others(&self) -> f64 {
+        self.rows.iter().map(|row| row.others.max).fold(0.0, f64::max)
     }
 
     /// The figures and all that they depend on.
@@ -103,15 +104,15 @@ impl Report {
 
 impl Sample {
     fn cpu_us(&self) -> f64 {
-        self.cpu.run_ns as f64 / 1e3 / self.outcome.requests as f64
+        self.cpu_ns as f64 / 1e3 / self.outcome.requests as f64
     }
 
     fn busy(&self) -> f64 {
-        self.cpu.run_ns as f64 / 1e3 / self.outcome.duration_us as f64
+        self.cpu_ns as f64 / 1e3 / self.outcome.duration_us as f64
     }
 
-    fn waited(&self) -> f64 {
-        self.cpu.wait_ns as f64 / 1e3 / self.outcome.duration_us as f64
+    fn others(&self) -> f64 {
+        self.others_ns as f64 / 1e3 / self.outcome.duration_us as f64
     }
 
     fn rate(&self) -> f64 {
@@ -126,7 +127,7 @@ impl Row {
             "version": self.version,
             "cpu_us_per_request": self.cpu_us.map(Spread::to_json),
             "core_busy": self.busy.map(Spread::to_json),
-            "core_taken_by_others": self.waited.map(Spread::to_json),
+            "cores_taken_by_others": self.others.to_json(),
             "requests_per_second": self.rate.to_json(),
             "p50_us": self.p50_us.to_json(),
             "p99_us": self.p99_us.to_json(),
@@ -160,11 +161,11 @@ impl fmt::Display for Report {
             )?;
         }
         if !self.is_quiet() {
-            let percent = self.most_waited() * 100.0;
+            let most = self.most_by_others();
             writeln!(
                 f,
-                "NOT A QUIET MACHINE: a proxy waited {percent:.0}% of the time for its core. Others'\n\
-                 work falls on the contestants unequally, so that the ratios mean nothing, either."
+                "NOT A QUIET MACHINE: in a round, other processes had {most:.2} cores. They fall on the\n\
+                 contestants unequally: neither the times nor the ratios are to be trusted."
             )?;
         }
         Ok(())

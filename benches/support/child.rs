@@ -7,10 +7,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Failure;
+use super::{Failure, pause};
 
 /// How long a child may take until it listens: 10,000 keys are read in well under a second.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -72,7 +71,7 @@ impl Child {
             if Instant::now() > deadline {
                 return Err(format!("{} does not listen on {address}", self.name).into());
             }
-            thread::sleep(POLL);
+            pause(POLL);
         }
     }
 
@@ -86,7 +85,7 @@ impl Child {
             if self.process.try_wait()?.is_some() {
                 return Ok(());
             }
-            thread::sleep(POLL);
+            pause(POLL);
         }
         self.process.kill()?;
         self.process.wait().map(drop)

@@ -45,7 +45,8 @@ pub(crate) fn make(count: usize) -> Result<Vec<Key>, Failure> {
     Ok(keys)
 }
 
-/// Writes keyward's store: hashes only, mode 0600.
+/// Writes keyward's store: hashes only, mode 0600. A user's labels differ, or a key that was disabled
+/// could not be enabled again.
 pub(crate) fn write_store(path: &Path, keys: &[Key]) -> Result<(), Failure> {
     let hasher = Hasher::new(None);
     let mut text = String::new();
@@ -54,7 +55,7 @@ pub(crate) fn write_store(path: &Path, keys: &[Key]) -> Result<(), Failure> {
         let start = format::start_of(secret);
         write!(
             text,
-            "[[keys]]\nid = \"{id}\"\nhash = \"{hash}\"\nstart = \"{start}\"\nlabel = \"bench\"\n\
+            "[[keys]]\nid = \"{id}\"\nhash = \"{hash}\"\nstart = \"{start}\"\nlabel = \"bench {id}\"\n\
              user = \"{user}\"\nrole = \"{role}\"\ncreated_at = 2026-11-23T10:00:00Z\n\
              enabled = true\n\n"
         )?;
