@@ -74,6 +74,41 @@ fn an_upstream_that_resets_the_connection_is_502() {
     check(&stage.kw.get("/", &alice), 502, "upstream_protocol");
 }
 
+#[test]
+fn an_answer_of_the_upstream_is_its_own_whatever_its_status() {
+    let app = Upstream::scripted(|connection| {
+        while let Some(request) = connection.request()? {
+            let status = request.target().trim_start_matches('/');
+            connection.send(format!(
+                "HTTP/1.1 {status} Theirs\r\nWWW-Authenticate: Theirs\r\nContent-Length: 6\r\n\r\ntheirs",
+            ))?;
+        }
+        Ok(())
+    });
+    let (stage, alice) = stage(app);
+    let mut client = stage.kw.connect();
+    for status in [
+        200, 201, 299, 300, 302, 400, 401, 403, 404, 405, 408, 411, 413, 414, 417, 418, 426, 429,
+        431, 451, 499, 500, 501, 502, 503, 504, 511, 599,
+    ] {
+        client.send(get(&format!("/{status}"), &alice.header()));
+        let answer = client.answer();
+        assert_eq!(
+            (answer.status(), answer.text().as_str()),
+            (status, "theirs"),
+            "{}",
+            answer.head
+        );
+        assert_eq!(answer.fields("www-authenticate"), ["Theirs"], "{}", answer.head);
+        assert_eq!(answer.fields("x-request-id").len(), 1, "{}", answer.head);
+        let record = stage.kw.wait_for_record("the request", |record| {
+            record["path"].as_str() == Some(&format!("/{status}"))
+        });
+        assert_eq!(record["status"], status, "{record}");
+        assert!(record["code"].is_null(), "the code is for our own answers: {record}");
+    }
+}
+
 /// Answers the first request on its first connection, and closes that on the second without an answer.
 fn dies_on_the_second_request() -> Upstream {
     Upstream::scripted(|connection| {
