@@ -70,11 +70,11 @@ deny: deny-tool ## Licences, sources, bans and known vulnerabilities of what we 
 bench: bench-tools ## Run every benchmark (minutes; wants an idle machine)
 	cargo bench --locked
 
-# Proves that the benches build and run. Unoptimized, so that it shares what the tests have built: its figures
-# mean nothing.
+# Proves that the benches build and run: each measures once (criterion's by --test, ours by SMOKE). Unoptimized, so
+# that it shares what the tests have built: its figures mean nothing.
 .PHONY: bench-smoke
 bench-smoke: bench-tools
-	SMOKE=1 cargo bench --locked --profile dev
+	SMOKE=1 cargo bench --locked --profile dev -- --test
 
 .PHONY: clean
 clean: ## Remove everything that was built, tools too

@@ -6,12 +6,15 @@
 mod harness;
 
 mod access_log;
+mod architecture;
 mod auth;
 mod cli;
+mod demo;
 mod framing;
 mod headers;
 mod limits;
 mod policy;
+mod readme;
 mod redaction;
 mod reload;
 mod services;

@@ -15,6 +15,7 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
             return found;
         }
         assert!(Instant::now() < give_up_at, "waited {DEADLINE:?} in vain for {what}");
+        #[expect(clippy::disallowed_methods, reason = "the pause between two looks, not the wait")]
         thread::sleep(POLL_INTERVAL);
     }
 }
