@@ -16,34 +16,30 @@ use std::path::{Path, PathBuf};
 
 use anstyle::Style;
 
-use crate::app::{App, StartError};
 use crate::config::{self, Config};
 use crate::identity::{KeyId, Label, RoleName, UserName};
 use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
-use crate::keys::store::{NewKey, Run, Store, StoreError};
+use crate::keys::store::{NewKey, Run, Store};
 use crate::redact::Secret;
 use echo::Echo;
+
+use super::failure::Failure;
+use super::serve;
 
 /// Where the demo serves unless it is told otherwise.
 pub(super) const PORT: u16 = 8080;
 
 /// Serves the demo on `preferred`, or on a free port if it is taken, until SIGINT or SIGTERM; then removes
-/// its folder. `start_events` is that of [`App::start`].
-///
-/// # Errors
-/// What the system refused.
-pub(super) fn run(
-    preferred: u16,
-    start_events: impl FnOnce(&Config) -> io::Result<()>,
-) -> Result<(), StartError> {
+/// its folder.
+pub(super) fn run(preferred: u16) -> Result<(), Failure> {
     let folder = tempfile::Builder::new().prefix("keyward-demo-").tempdir()?;
     let path = folder.path().join("keyward.toml");
     let upstream = Echo::start()?;
     fs::write(&path, configuration(choose_address(preferred), upstream.address()))?;
-    let config = config::load(&path).map_err(StartError::Faults)?;
+    let config = config::load(&path)?;
     let viewer = make_key(&config, "vera", "viewer", "Vera's dashboard")?;
     let admin = make_key(&config, "ada", "admin", "Ada's scripts")?;
-    let app = App::start(&path, start_events)?;
+    let app = serve::start(&path)?;
     let program = env::current_exe().unwrap_or_else(|_| PathBuf::from("keyward"));
     let scene = Scene { proxy: app.addresses()[0], program, config: path, viewer, admin };
     introduce(&mut anstream::stdout().lock(), preferred, &scene)?;
@@ -59,7 +55,7 @@ struct MadeKey {
 }
 
 /// Makes a key as `keyward keys create` does.
-fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<MadeKey, StartError> {
+fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<MadeKey, Failure> {
     let hasher = Hasher::new(config.keys.pepper.clone());
     let format = KeyFormat::new(config.keys.prefix.clone());
     let store = Store::new(&config.keys.store, &config.roles, &hasher, &format);
@@ -72,10 +68,7 @@ fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<Made
         role: RoleName::new(role).expect("the demo's configuration declares it"),
         expires_at: None,
     };
-    let mut added = store.add(&[new], Run::Real).map_err(|error| match error {
-        StoreError::Faults(report) => StartError::Faults(report),
-        other => StartError::Io(io::Error::other(other)),
-    })?;
+    let mut added = store.add(&[new], Run::Real)?;
     let record = added.pop().expect("one key was given, one is added");
     Ok(MadeKey { id: record.id, secret })
 }

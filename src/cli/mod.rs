@@ -5,6 +5,7 @@
 //!
 //! Never here: a secret taken from an argument.
 
+mod demo;
 mod failure;
 mod keys;
 mod serve;
@@ -44,7 +45,11 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::Command),
     /// Try keyward in two minutes: a small service, a configuration, keys, and curl lines to copy.
-    Demo,
+    Demo {
+        /// Where to serve; a free port is taken instead when this one is not free.
+        #[arg(long, default_value_t = demo::PORT)]
+        port: u16,
+    },
     /// Print the completions for a shell.
     Completions {
         /// The shell.
@@ -75,7 +80,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Serve => serve::run(&cli.config),
         Command::Check { diff: _ } => Err(Failure::Failed("`check` is not built yet".to_owned())),
         Command::Keys(command) => keys::run(command, &cli.config),
-        Command::Demo => Err(Failure::Failed("`demo` is not built yet".to_owned())),
+        Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions(shell),
         Command::Man { dir } => man(dir),
     }

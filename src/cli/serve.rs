@@ -11,6 +11,12 @@ use super::failure::Failure;
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(config: &Path) -> Result<(), Failure> {
+    start(config)?.run()?;
+    Ok(())
+}
+
+/// Starts to serve, with events on standard error.
+pub(super) fn start(config: &Path) -> Result<App, Failure> {
     let level = std::env::var(events::LEVEL_VARIABLE).ok();
     let level =
         events::level(level.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
@@ -18,8 +24,7 @@ pub(super) fn run(config: &Path) -> Result<(), Failure> {
         let format = app::log_format(config.log.format, io::stderr().is_terminal());
         events::install(format, level).map_err(io::Error::other)
     };
-    App::start(config, start_events)?.run()?;
-    Ok(())
+    Ok(App::start(config, start_events)?)
 }
 
 impl From<StartError> for Failure {

@@ -64,7 +64,7 @@ const RULES: &[Rule] = &[
     Rule {
         names: &["expose"],
         within: &[],
-        except: &["redact.rs", "keys/format.rs", "auth/", "cli/keys.rs", "cli/demo.rs"],
+        except: &["redact.rs", "keys/format.rs", "auth/", "cli/keys", "cli/demo"],
         way_out: "a secret is opened where it is digested and where a new one is shown once: pass the Secret on instead",
     },
 ];
