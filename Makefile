@@ -52,8 +52,8 @@ lint: ci-tools ## clippy on every target; a warning is an error
 	cargo clippy --locked --all-targets -- -D warnings
 
 .PHONY: doc
-doc: ## Build the documentation; a broken link is an error
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+doc: ## Build the documentation, of private items too; a broken link is an error
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --no-deps --document-private-items
 
 # The advisories live in a repository of their own. Where it cannot be reached (no network), that one check is
 # left out, and said; whatever can be decided from Cargo.lock alone is always decided.

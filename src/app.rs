@@ -1,7 +1,7 @@
 //! The composition root: from a configuration to a running program, and back down in order.
 //!
 //! The control plane (reload, signals) runs on the thread that calls [`App::run`]; the data plane has its
-//! own threads (see [`server`](crate::server)).
+//! own threads (see [`server`]).
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;

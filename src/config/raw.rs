@@ -238,7 +238,7 @@ pub(super) struct Role {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["endpoints"]))]
 pub(super) struct Upstream {
-    /// Its servers, "http://HOST[:PORT]".
+    /// Its servers, `"http://HOST[:PORT]"`.
     pub(super) endpoints: Field<Vec<Given<String>>>,
 }
 

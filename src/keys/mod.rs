@@ -1,4 +1,4 @@
-//! The keys: how they look ([`format`]), the table requests are checked against ([`table`]), the TOML
+//! The keys: how they look ([`mod@format`]), the table requests are checked against ([`table`]), the TOML
 //! file they are kept in ([`store`]), and the forms in which keys come from elsewhere ([`import`]).
 //!
 //! Never here: a key itself, beyond the moment it is made or digested; HTTP; the decision who may pass.
