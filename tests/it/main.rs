@@ -12,6 +12,7 @@ mod cli;
 mod demo;
 mod framing;
 mod headers;
+mod keys;
 mod limits;
 mod policy;
 mod readme;

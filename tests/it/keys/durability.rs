@@ -1,0 +1,180 @@
+//! Whatever happens to those who write keys, the file loads, and holds what was acknowledged.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::home::{Home, Outcome};
+
+/// Writes that are started, many of which are killed.
+const WRITES: usize = 1000;
+/// Processes that write at the same time.
+const WRITERS: usize = 4;
+
+#[test]
+fn twenty_writers_at_once_lose_nothing() {
+    let home = Home::new();
+    thread::scope(|scope| {
+        for writer in 0..20 {
+            let home = &home;
+            scope.spawn(move || {
+                let label = format!("writer {writer}");
+                home.keys(&["create", "--user", "alice", "--role", "viewer", "--label", &label])
+                    .expect(0, "made key_");
+            });
+        }
+    });
+    let listed = home.keys(&["list", "--json"]).expect_json(0);
+    assert_eq!(listed.as_array().unwrap().len(), 20);
+    assert_eq!(home.names(), [".keys.toml.lock", "keys.toml", "keyward.toml"]);
+}
+
+#[test]
+fn killed_writers_lose_nothing_that_was_acknowledged() {
+    let home = Home::new();
+    let acknowledged: HashMap<String, &str> = thread::scope(|scope| {
+        let start = |writer| scope.spawn(move_writer(&home, writer));
+        let writers: Vec<_> = (0..WRITERS).map(start).collect();
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    // Every writer lets one in two of its processes live.
+    assert!(acknowledged.len() >= WRITES / 6, "{}", acknowledged.len());
+
+    let listed = home.keys(&["list", "--json"]).expect_json(0);
+    let states: HashMap<&str, &str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| (key["id"].as_str().unwrap(), key["state"].as_str().unwrap()))
+        .collect();
+    for (id, state) in &acknowledged {
+        // A key whose disabling was killed before it was acknowledged may be disabled all the same.
+        let found = states.get(id.as_str());
+        assert!(found == Some(state) || found == Some(&"disabled"), "{id}: {found:?}");
+    }
+    // What a killed writer leaves behind, the next one removes.
+    home.keys(&["create", "--user", "bob", "--role", "viewer", "--label", "last"])
+        .expect(0, "made key_");
+    assert_eq!(home.names(), [".keys.toml.lock", "keys.toml", "keyward.toml"]);
+}
+
+/// A writer that makes keys and disables every third; what was acknowledged, by key id.
+fn move_writer(home: &Home, writer: usize) -> impl FnOnce() -> Vec<(String, &'static str)> {
+    move || {
+        let random = RandomState::new();
+        let mut acknowledged: Vec<(String, &str)> = Vec::new();
+        // How long an undisturbed write takes, as far as it is known.
+        let mut longest = Duration::from_millis(1);
+        for round in 0..WRITES / WRITERS {
+            let label = format!("{writer}.{round}");
+            let last = acknowledged.last().map(|(id, _)| id.clone());
+            let args = match &last {
+                Some(id) if round % 3 == 2 => vec!["disable", id, "--json"],
+                _ => {
+                    let labelled = ["create", "--user", "alice", "--role", "viewer", "--label"];
+                    [&labelled[..], &[&label, "--json"]].concat()
+                }
+            };
+            let is_killed = round % 2 == 1;
+            let mut dice = random.build_hasher();
+            dice.write_usize(round);
+            let moment = longest.mul_f64((dice.finish() % 1000) as f64 / 1000.0);
+            let begin = Instant::now();
+            let written = run_and_kill(home.command(&args), is_killed.then_some(moment));
+            if !is_killed {
+                longest = longest.max(begin.elapsed());
+                assert!(written.is_some(), "an undisturbed writer succeeds");
+            }
+            match written {
+                Some(key) if key["state"] == "disabled" => {
+                    acknowledged.last_mut().expect("the key was acknowledged before").1 =
+                        "disabled";
+                }
+                Some(key) => {
+                    acknowledged.push((key["id"].as_str().unwrap().to_owned(), "enabled"));
+                }
+                None => {}
+            }
+        }
+        acknowledged
+    }
+}
+
+/// What `command` acknowledged, if it did before it was killed.
+fn run_and_kill(mut command: Command, moment: Option<Duration>) -> Option<Value> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary is built");
+    if let Some(moment) = moment {
+        // Not to wait for anything: to kill at a random moment.
+        thread::sleep(moment);
+        child.kill().unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    if let Some(code) = output.status.code() {
+        assert_eq!(code, 0, "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+#[test]
+fn a_file_that_may_not_grow_stays_whole() {
+    let home = home_with_ten_keys();
+    let before = fs::read(home.store()).unwrap();
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
+    let write =
+        home.command(&["create", "--user", "bob", "--role", "viewer", "--label", "one more"]);
+    let mut limited = Command::new("bash");
+    limited.args(["-c", script, "bash"]).arg(write.get_program()).args(write.get_args());
+    let told = Outcome::after(&mut limited, "").expect(1, "nothing was changed");
+    assert_eq!(told.stdout, "", "no key is given out that is not stored");
+    assert_eq!(fs::read(home.store()).unwrap(), before);
+    assert_eq!(home.names(), [".keys.toml.lock", "keys.toml", "keyward.toml"]);
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file_whole() {
+    // A small file system that exists for one process, and is gone with it. Where that is not allowed,
+    // the test above stands for this one.
+    let in_namespace = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "bash", "-ec", script, "bash"]);
+        command
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mount = "mount -t tmpfs -o size=16k tmpfs \"$1\"; ";
+    let probe = in_namespace(mount).arg(folder.path()).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let home = home_with_ten_keys();
+    let script = format!(
+        "{mount} cp \"$2\"/*.toml \"$1\"; cd \"$1\"; set +e; cat /dev/zero > filler 2> /dev/null; \
+         \"$3\" --config keyward.toml keys create --user bob --role viewer --label more; \
+         echo \"code $?\"; cmp keys.toml \"$2\"/keys.toml && echo same; LC_ALL=C ls -A"
+    );
+    let mut command = in_namespace(&script);
+    command.arg(folder.path()).arg(home.folder()).arg(env!("CARGO_BIN_EXE_keyward"));
+    let told = Outcome::after(&mut command, "").expect(0, "the disk is full; nothing was changed");
+    assert_eq!(
+        told.stdout.lines().collect::<Vec<_>>(),
+        ["code 1", "same", ".keys.toml.lock", "filler", "keys.toml", "keyward.toml"]
+    );
+}
+
+/// With a store of more than one block.
+fn home_with_ten_keys() -> Home {
+    let home = Home::new();
+    let lines: String = (0..10).map(|number| format!("plain-key-number-{number}\n")).collect();
+    home.keys_with_input(
+        &["import", "--user", "alice", "--role", "viewer", "--label", "old"],
+        &lines,
+    )
+    .expect(0, "10 keys imported");
+    home
+}
