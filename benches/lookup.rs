@@ -1,16 +1,13 @@
 //! What it costs to find out whose a key is, and what a key costs in memory.
 //!
 //! Claims: among 1,000,000 keys under 250 ns, SHA-256 included, without allocating; under 200 bytes a key.
-//! `RESULT` names a file for the figures, else they go to `benches/results/lookup.json`.
+//! The figures go where `support/settings.rs` says; `SMOKE=1` leaves the largest table out.
 
 use std::alloc::System;
 use std::collections::BTreeMap;
-use std::env;
-use std::fs;
 use std::hint::black_box;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
@@ -23,6 +20,12 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[path = "support/machine.rs"]
 mod machine;
+#[expect(dead_code, reason = "other benches take numbers from the environment too")]
+#[path = "support/settings.rs"]
+mod settings;
+
+/// What may fail here, by the name under which `settings` knows it.
+type Failure = Box<dyn std::error::Error>;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -37,10 +40,15 @@ const NOW: i64 = 1_800_000_000;
 
 type Key = [u8; KEY_BYTES];
 
-fn main() {
+fn main() -> Result<(), Failure> {
     let mut criterion = Criterion::default().configure_from_args();
+    let sizes = if settings::smoke() { &SIZES[..2] } else { &SIZES };
+    if settings::smoke() {
+        let moment = Duration::from_millis(10);
+        criterion = criterion.sample_size(10).warm_up_time(moment).measurement_time(moment);
+    }
     let mut figures = Vec::new();
-    for size in SIZES {
+    for &size in sizes {
         let hasher = Hasher::default();
         let new = |number| new_record(number, &hasher);
         let (keys, records): (Vec<Key>, Vec<KeyRecord>) = (0..size).map(new).unzip();
@@ -52,7 +60,8 @@ fn main() {
     }
     criterion.final_summary();
     let figures = json!({ "machine": machine::describe(), "lookup": figures });
-    report(&figures).expect("standard output and the result file can be written");
+    print(&figures)?;
+    settings::keep("lookup", &figures)
 }
 
 /// Measures look-ups in `table`, which holds `keys`; the median of each kind, in nanoseconds.
@@ -161,8 +170,8 @@ fn build(records: &[KeyRecord]) -> KeyTable {
     KeyTable::build(records, &roles, Hasher::default(), format).expect("the records are good")
 }
 
-/// Prints the figures as a table, and keeps them as JSON.
-fn report(figures: &Value) -> io::Result<()> {
+/// Prints the figures as a table.
+fn print(figures: &Value) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let machine = &figures["machine"];
     writeln!(
@@ -181,10 +190,5 @@ fn report(figures: &Value) -> io::Result<()> {
             "{keys:>9}  {bytes:>11.0}  {hit:>7.0}  {miss:>7.0}  {malformed:>12.0}  {digest:>16.0}"
         )?;
     }
-    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results/lookup.json");
-    let path = env::var_os("RESULT").map_or(usual, PathBuf::from);
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(path, format!("{figures:#}\n"))
+    Ok(())
 }

@@ -1,9 +1,8 @@
 //! Whatever happens to those who write keys, the file loads, and holds what was acknowledged.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fs;
-use std::hash::{BuildHasher as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,25 +37,21 @@ fn twenty_writers_at_once_lose_nothing() {
 #[test]
 fn killed_writers_lose_nothing_that_was_acknowledged() {
     let home = Home::new();
-    let acknowledged: HashMap<String, &str> = thread::scope(|scope| {
-        let start = |writer| scope.spawn(move_writer(&home, writer));
-        let writers: Vec<_> = (0..WRITERS).map(start).collect();
+    let written: Vec<Written> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS).map(|name| scope.spawn(writer(&home, name))).collect();
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     });
-    // Every writer lets one in two of its processes live.
-    assert!(acknowledged.len() >= WRITES / 6, "{}", acknowledged.len());
+    assert!(!written.is_empty());
 
     let listed = home.keys(&["list", "--json"]).expect_json(0);
-    let states: HashMap<&str, &str> = listed
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|key| (key["id"].as_str().unwrap(), key["state"].as_str().unwrap()))
-        .collect();
-    for (id, state) in &acknowledged {
-        // A key whose disabling was killed before it was acknowledged may be disabled all the same.
-        let found = states.get(id.as_str());
-        assert!(found == Some(state) || found == Some(&"disabled"), "{id}: {found:?}");
+    for Written { id, acknowledged, attempted } in &written {
+        let listed = listed.as_array().unwrap().iter().find(|key| key["id"] == **id);
+        let found = match listed {
+            None => Step::Deleted,
+            Some(key) if key["state"] == "disabled" => Step::Disabled,
+            Some(_) => Step::Made,
+        };
+        assert!((acknowledged..=attempted).contains(&&found), "{id}: {found:?}");
     }
     // What a killed writer leaves behind, the next one removes.
     home.keys(&["create", "--user", "bob", "--role", "viewer", "--label", "last"])
@@ -64,45 +59,63 @@ fn killed_writers_lose_nothing_that_was_acknowledged() {
     assert_eq!(home.names(), [".keys.toml.lock", "keys.toml", "keyward.toml"]);
 }
 
-/// A writer that makes keys and disables every third; what was acknowledged, by key id.
-fn move_writer(home: &Home, writer: usize) -> impl FnOnce() -> Vec<(String, &'static str)> {
+/// What can happen to a key, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Made,
+    Disabled,
+    Deleted,
+}
+
+/// How far a key came: a killed step may have been taken, or not.
+struct Written {
+    id: String,
+    acknowledged: Step,
+    attempted: Step,
+}
+
+/// Takes key after key through its steps, in a process for each; every second one is killed.
+fn writer(home: &Home, name: usize) -> impl FnOnce() -> Vec<Written> {
     move || {
         let random = RandomState::new();
-        let mut acknowledged: Vec<(String, &str)> = Vec::new();
-        // How long an undisturbed write takes, as far as it is known.
+        let mut written: Vec<Written> = Vec::new();
+        // The longest an undisturbed process took.
         let mut longest = Duration::from_millis(1);
         for round in 0..WRITES / WRITERS {
-            let label = format!("{writer}.{round}");
-            let last = acknowledged.last().map(|(id, _)| id.clone());
-            let args = match &last {
-                Some(id) if round % 3 == 2 => vec!["disable", id, "--json"],
-                _ => {
-                    let labelled = ["create", "--user", "alice", "--role", "viewer", "--label"];
-                    [&labelled[..], &[&label, "--json"]].concat()
+            let label = format!("{name}.{round}");
+            let create = ["create", "--user", "alice", "--role", "viewer", "--label", &label];
+            let last = written.last_mut().filter(|key| key.attempted < Step::Deleted);
+            let (args, step) = match &last {
+                None => (&create[..], Step::Made),
+                Some(key) if key.attempted == Step::Made => {
+                    (&["disable", &*key.id][..], Step::Disabled)
                 }
+                Some(key) => (&["delete", &*key.id, "--force"][..], Step::Deleted),
             };
+            let mut command = home.command(args);
+            command.arg("--json");
+            let moment = longest.mul_f64(random.hash_one(round) as f64 / u64::MAX as f64);
             let is_killed = round % 2 == 1;
-            let mut dice = random.build_hasher();
-            dice.write_usize(round);
-            let moment = longest.mul_f64((dice.finish() % 1000) as f64 / 1000.0);
             let begin = Instant::now();
-            let written = run_and_kill(home.command(&args), is_killed.then_some(moment));
+            let answer = run_and_kill(command, is_killed.then_some(moment));
             if !is_killed {
                 longest = longest.max(begin.elapsed());
-                assert!(written.is_some(), "an undisturbed writer succeeds");
+                assert!(answer.is_some(), "an undisturbed writer succeeds");
             }
-            match written {
-                Some(key) if key["state"] == "disabled" => {
-                    acknowledged.last_mut().expect("the key was acknowledged before").1 =
-                        "disabled";
+            match (last, answer) {
+                (Some(key), answer) => {
+                    key.attempted = step;
+                    key.acknowledged = answer.map_or(key.acknowledged, |_| step);
                 }
-                Some(key) => {
-                    acknowledged.push((key["id"].as_str().unwrap().to_owned(), "enabled"));
-                }
-                None => {}
+                (None, Some(answer)) => written.push(Written {
+                    id: answer["id"].as_str().unwrap().to_owned(),
+                    acknowledged: step,
+                    attempted: step,
+                }),
+                (None, None) => {}
             }
         }
-        acknowledged
+        written
     }
 }
 
@@ -111,7 +124,7 @@ fn run_and_kill(mut command: Command, moment: Option<Duration>) -> Option<Value>
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary is built");
     if let Some(moment) = moment {
-        // Not to wait for anything: to kill at a random moment.
+        #[expect(clippy::disallowed_methods, reason = "it waits for nothing: any moment will do")]
         thread::sleep(moment);
         child.kill().unwrap();
     }
