@@ -42,6 +42,7 @@ impl From<io::Error> for StartError {
 pub struct App {
     runtime: Runtime,
     signals: Signals,
+    shared: Arc<Shared>,
     server: Server,
     log: AccessLog,
     reloader: Reloader,
@@ -57,7 +58,8 @@ impl App {
         path: &Path,
         start_events: impl FnOnce(&Config) -> io::Result<()>,
     ) -> Result<Self, StartError> {
-        let (config, keys) = reload::load(path).map_err(StartError::Faults)?;
+        let mut reloader = Reloader::new(path);
+        let (config, keys) = reloader.load().map_err(StartError::Faults)?;
         start_events(&config)?;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -69,7 +71,7 @@ impl App {
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
         }
-        Ok(Self { runtime, signals, server, log, reloader: Reloader::new(shared) })
+        Ok(Self { runtime, signals, server, log, shared, reloader })
     }
 
     /// Where it serves.
@@ -83,7 +85,7 @@ impl App {
     /// # Errors
     /// What the system refused; the access log's last lines could not be written.
     pub fn run(mut self) -> io::Result<()> {
-        self.runtime.block_on(control(self.signals, &mut self.reloader, &self.log));
+        self.runtime.block_on(control(self.signals, &mut self.reloader, &self.shared, &self.log));
         tracing::info!("stopping: no new connections, requests in flight end");
         let cut = self.server.stop()?;
         self.log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
@@ -95,17 +97,17 @@ impl App {
     }
 }
 
-async fn control(mut signals: Signals, reloader: &mut Reloader, log: &AccessLog) {
+async fn control(mut signals: Signals, reloader: &mut Reloader, shared: &Shared, log: &AccessLog) {
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,
-            _ = signals.hangup.recv() => reloader.reload(),
+            _ = signals.hangup.recv() => reloader.reload(shared),
             _ = signals.reopen.recv() => {
                 log.reopen();
                 tracing::info!("access log reopened");
             }
-            () = reloader.changed() => reloader.look(),
+            () = reloader.changed() => reloader.look(shared),
         }
     }
 }

@@ -7,12 +7,11 @@
 
 mod watch;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{self, Config};
-use crate::diagnostics::Report;
+use crate::diagnostics::{Fault, Report, Source};
 use crate::keys::format::{Hasher, KeyFormat};
 use crate::keys::store::{self, LoadedKeys};
 use crate::snapshot::Shared;
@@ -20,34 +19,55 @@ use watch::{Fingerprint, Watch};
 
 /// How often the files are looked at even if nothing was heard of them: not every file system tells.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often files are read again that change while they are read.
+const ATTEMPTS: usize = 3;
 
-/// Reads the configuration at `path` and the keys it names.
-///
-/// # Errors
-/// Every fault in both.
-pub fn load(path: &Path) -> Result<(Config, LoadedKeys), Report> {
-    let config = config::load(path)?;
-    let hasher = Hasher::new(config.keys.pepper.clone());
-    let format = KeyFormat::new(config.keys.prefix.clone());
-    let keys = store::load(&config.keys.store, &config.roles, &hasher, &format)?;
-    Ok((config, keys))
-}
-
-/// Keeps a [`Shared`] snapshot equal to the files it was read from.
+/// Reads the configuration file and the key file that it names, and notices when they change.
 pub struct Reloader {
-    shared: Arc<Shared>,
+    path: PathBuf,
+    /// The files that the last attempt read, or would have read.
+    files: Vec<PathBuf>,
     watch: Watch,
     /// The files as they were when they were last read, whatever came of it.
     seen: Fingerprint,
 }
 
 impl Reloader {
-    /// Watches the files of the current snapshot.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        let snapshot = shared.current().load_full();
-        let paths = paths(&snapshot.config);
-        // A file that changed since it was read looks changed at the first look.
-        Self { watch: Watch::new(&paths), seen: Fingerprint::default(), shared }
+    /// For the configuration file at `path`. A change is noticed from the first [`load`](Self::load) on.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            files: Vec::new(),
+            watch: Watch::new(),
+            seen: Fingerprint::default(),
+        }
+    }
+
+    /// Reads both files, as they were at one moment.
+    ///
+    /// # Errors
+    /// Every fault found.
+    pub fn load(&mut self) -> Result<(Config, LoadedKeys), Report> {
+        if self.files.is_empty() {
+            self.follow(vec![self.path.clone()]);
+        }
+        for _ in 0..ATTEMPTS {
+            let before = Fingerprint::of([&self.path]);
+            self.seen = Fingerprint::of(&self.files);
+            let config = config::load(&self.path)?;
+            self.follow(vec![self.path.clone(), config.keys.store.clone()]);
+            self.seen = Fingerprint::of(&self.files);
+            let keys = load_keys(&config);
+            if Fingerprint::of([&self.path]) == before && Fingerprint::of(&self.files) == self.seen
+            {
+                return Ok((config, keys?));
+            }
+        }
+        self.seen = Fingerprint::default();
+        let source = Source { path: self.path.clone(), text: String::new() };
+        let fault =
+            Fault::whole("it, or the key file, changes while it is read; it is read again soon");
+        Err(Report::error(source, vec![fault]))
     }
 
     /// Waits until it is time to [`look`](Self::look).
@@ -56,39 +76,48 @@ impl Reloader {
     }
 
     /// Reloads if a file is not as it was.
-    pub fn look(&mut self) {
-        let snapshot = self.shared.current().load_full();
-        if Fingerprint::of(&paths(&snapshot.config)) != self.seen {
-            self.reload();
+    pub fn look(&mut self, shared: &Shared) {
+        if Fingerprint::of(&self.files) != self.seen {
+            self.reload(shared);
         }
     }
 
     /// Reads the files and swaps, or says why not.
-    pub fn reload(&mut self) {
-        let current = self.shared.current().load_full();
-        let path = current.config.path.clone();
-        self.seen = Fingerprint::of(&paths(&current.config));
-        let (config, keys) = match load(&path) {
-            Ok(loaded) => loaded,
-            Err(report) => {
-                refuse(&report, current.generation);
-                return;
+    pub fn reload(&mut self, shared: &Shared) {
+        let current = shared.current().load_full();
+        match self.load() {
+            Ok((config, keys)) => {
+                warn(&config.warnings);
+                for setting in needs_restart(&current.config, &config) {
+                    tracing::warn!(setting, "changed, but takes effect at the next start only");
+                }
+                let (keys, table) = (keys.records.len(), keys.table);
+                let routes = config.routes.routes().len();
+                let generation = shared.replace(config, table);
+                tracing::info!(generation, keys, routes, "reloaded");
             }
-        };
-        warn(&config.warnings);
-        for setting in needs_restart(&current.config, &config) {
-            tracing::warn!(setting, "changed, but takes effect at the next start only");
+            Err(report) => {
+                for fault in report.lines() {
+                    tracing::error!(fault, generation = current.generation, "reload refused");
+                }
+            }
         }
-        let (count, routes) = (keys.records.len(), config.routes.routes().len());
-        let generation = self.shared.replace(config, keys.table);
-        let snapshot = self.shared.current().load_full();
-        if snapshot.config.keys.store != current.config.keys.store {
-            // Read a moment ago, not yet looked at: the next look may read it once more.
-            self.seen = Fingerprint::default();
-        }
-        self.watch.follow(&paths(&snapshot.config));
-        tracing::info!(generation, keys = count, routes, "reloaded");
     }
+
+    fn follow(&mut self, files: Vec<PathBuf>) {
+        self.watch.follow(&files);
+        self.files = files;
+    }
+}
+
+/// Reads the key file that `config` names.
+///
+/// # Errors
+/// Every fault in it.
+pub fn load_keys(config: &Config) -> Result<LoadedKeys, Report> {
+    let hasher = Hasher::new(config.keys.pepper.clone());
+    let format = KeyFormat::new(config.keys.prefix.clone());
+    store::load(&config.keys.store, &config.roles, &hasher, &format)
 }
 
 /// Says every warning.
@@ -96,16 +125,6 @@ pub fn warn(warnings: &Report) {
     for warning in warnings.lines() {
         tracing::warn!(warning, "configuration");
     }
-}
-
-fn refuse(report: &Report, generation: u64) {
-    for fault in report.lines() {
-        tracing::error!(fault, generation, "reload refused");
-    }
-}
-
-fn paths(config: &Config) -> [&Path; 2] {
-    [&config.path, &config.keys.store]
 }
 
 /// The settings that differ and are read at the start only.

@@ -26,13 +26,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Fingerprint(Vec<Option<[i64; 6]>>);
 
 impl Fingerprint {
-    pub(super) fn of(paths: &[&Path]) -> Self {
-        let of = |path: &&Path| {
+    pub(super) fn of<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Self {
+        let of = |path: P| {
             let data = fs::metadata(path).ok()?;
             let (dev, ino, size) = (data.dev() as i64, data.ino() as i64, data.size() as i64);
             Some([dev, ino, size, data.mtime(), data.mtime_nsec(), i64::from(data.mode())])
         };
-        Self(paths.iter().map(of).collect())
+        Self(paths.into_iter().map(of).collect())
     }
 }
 
@@ -45,8 +45,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches the files at `paths`.
-    pub(super) fn new(paths: &[&Path]) -> Self {
+    /// Watches nothing yet.
+    pub(super) fn new() -> Self {
         let heard = Arc::new(Notify::new());
         let notify = Arc::clone(&heard);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -58,13 +58,11 @@ impl Watch {
         let watcher = watcher.inspect_err(|error| {
             tracing::warn!(%error, "files cannot be watched; changes are found within seconds instead");
         });
-        let mut watch = Self { heard, watcher: watcher.ok(), folders: BTreeSet::new() };
-        watch.follow(paths);
-        watch
+        Self { heard, watcher: watcher.ok(), folders: BTreeSet::new() }
     }
 
     /// Watches the files at `paths` from here on, and no others.
-    pub(super) fn follow(&mut self, paths: &[&Path]) {
+    pub(super) fn follow(&mut self, paths: &[PathBuf]) {
         let folders: BTreeSet<PathBuf> = paths.iter().flat_map(|path| folders(path)).collect();
         let Some(watcher) = &mut self.watcher else { return };
         for folder in self.folders.difference(&folders) {

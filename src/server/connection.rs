@@ -122,7 +122,10 @@ impl ConnectionInfo {
         if body_was_read {
             self.has_unread_body.set(false);
         }
-        self.deadline.start(now, self.keep_alive);
+        // What came behind the head may be the beginning of another one, which has less time.
+        let may_be_in_head = !self.head.get().leaves_nothing_behind();
+        let longest = if may_be_in_head { self.request_header } else { self.keep_alive };
+        self.deadline.start(now, longest.min(self.keep_alive));
     }
 
     /// An answer that had begun broke off.
