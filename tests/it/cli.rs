@@ -1,5 +1,6 @@
 //! The command line: what it prints where, and how it ends.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -35,8 +36,10 @@ fn prepared() -> Setup {
          [[routes]]\npath = \"/{*rest}\"\nmethods = [\"GET\"]\nroles = [\"viewer\"]\n",
     );
     let actor = setup.key("alice", "viewer");
-    write(&setup.folder.path().join("keyward.toml"), &setup.config());
-    write(&setup.folder.path().join("keys.toml"), &key_file(&[actor]));
+    let folder = setup.folder.path();
+    fs::create_dir(folder.join("logs")).expect("a new folder");
+    write(&folder.join("keyward.toml"), &setup.config());
+    write(&folder.join("keys.toml"), &key_file(&[actor]));
     setup
 }
 

@@ -4,15 +4,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
-use std::thread;
 
 use crate::harness::actor::key_file;
 use crate::harness::keyward::{field, get};
-use crate::harness::setup::write;
-use crate::harness::{Actor, DEADLINE, Keyward, Setup, Stage, Upstream, wait_for};
+use crate::harness::setup::{replace, write};
+use crate::harness::wait::{signal, wait};
+use crate::harness::{Actor, Keyward, Setup, Stage, Upstream, wait_for};
 
 const RELOADED: &str = "reloaded";
 const REFUSED: &str = "reload refused";
@@ -25,8 +22,8 @@ fn stage() -> (Stage, Actor) {
 fn refused(kw: &Keyward, change: impl FnOnce()) -> String {
     let before = kw.count_events(REFUSED);
     change();
-    // The first of the faults; the last is said before anything else is done.
     kw.wait_for_another(REFUSED, before);
+    // Each fault is an event: once the next reload is refused too, all of this one have been said.
     let said = kw.count_events(REFUSED);
     kw.signal("HUP");
     kw.wait_for_another(REFUSED, said);
@@ -70,11 +67,7 @@ fn a_write_in_place_is_seen() {
 
 #[test]
 fn an_atomic_rename_is_seen() {
-    check_edit(|path, text| {
-        let temporary = path.with_extension("tmp");
-        write(&temporary, text);
-        fs::rename(&temporary, path).expect("one folder");
-    });
+    check_edit(replace);
 }
 
 #[test]
@@ -94,6 +87,22 @@ fn a_file_that_is_removed_and_made_again_is_seen() {
         fs::remove_file(path).expect("it was there");
         write(path, text);
     });
+}
+
+#[test]
+fn a_change_right_behind_another_is_not_lost() {
+    let (stage, _alice) = stage();
+    let path = stage.kw.path("keys.toml");
+    for number in 0..100 {
+        let newcomer = Actor::new("bob", "viewer");
+        let keys = key_file(std::slice::from_ref(&newcomer));
+        if number % 2 == 0 {
+            replace(&path, &keys)
+        } else {
+            write(&path, &keys)
+        };
+        wait_until_passes(&stage.kw, "/", &newcomer);
+    }
 }
 
 /// Puts a generation of mounted files beside the others, as Kubernetes does.
@@ -258,15 +267,13 @@ fn what_needs_a_restart_is_named_and_the_rest_is_served() {
 
 #[test]
 fn a_request_in_flight_ends_on_the_snapshot_on_which_it_began() {
-    let (began, has_begun) = sync_channel(1);
-    let (go_on, may_go_on) = sync_channel::<()>(1);
-    let may_go_on = Mutex::new(may_go_on);
+    let (began, has_begun) = signal();
+    let (go_on, may_go_on) = signal();
     let app = Upstream::scripted(move |connection| {
         while let Some(request) = connection.request()? {
             if request.target() == "/held" {
                 began.send(()).expect("the test waits");
-                let gate = may_go_on.lock().expect("one request is held");
-                gate.recv_timeout(DEADLINE).expect("the test goes on");
+                wait(&may_go_on);
             }
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
         }
@@ -275,7 +282,7 @@ fn a_request_in_flight_ends_on_the_snapshot_on_which_it_began() {
     let (mut stage, alice) = Stage::new(app, |setup| setup.key("alice", "viewer"));
     let mut client = stage.kw.connect();
     client.send(get("/held", &alice.header()));
-    has_begun.recv_timeout(DEADLINE).expect("the request arrives");
+    wait(&has_begun);
     let bob = Actor::new("bob", "viewer");
     write(&stage.kw.path("keys.toml"), &key_file(std::slice::from_ref(&bob)));
     wait_until_passes(&stage.kw, "/", &bob);
@@ -293,109 +300,4 @@ fn a_request_in_flight_ends_on_the_snapshot_on_which_it_began() {
     assert_eq!((answer.status(), answer.text().as_str()), (200, "hello"));
     client.send(get("/", &alice.header()));
     assert_eq!(client.answer().code(), "invalid_key", "the next request is on the new one");
-}
-
-const RELOADS: usize = 1000;
-
-/// One of two generations that have everything different: the route's role, the upstream, the names of the
-/// identity headers, the key file, and in it the user and the role of one and the same key.
-fn generation(name: &str, endpoint: &Upstream, number: usize) -> String {
-    let url = endpoint.url();
-    format!(
-        "realm = \"test\"\n# {number}\n[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n\
-         [keys]\nstore = \"keys-{name}.toml\"\n\
-         [identity]\nuser = \"x-{name}-user\"\nrole = \"x-{name}-role\"\nkey_id = \"x-{name}-key\"\n\
-         [roles.{name}]\n[upstreams.{name}]\nendpoints = [\"{url}\"]\n\
-         [[routes]]\npath = \"/{{*rest}}\"\nroles = [\"{name}\"]\n\
-         [log]\naccess = \"logs/access.log\"\nformat = \"json\"\n"
-    )
-}
-
-/// Answers whether all of a request is of the generation called `name`.
-fn upstream_of(name: &'static str) -> Upstream {
-    Upstream::unrecorded(move |connection| {
-        while let Some(request) = connection.request()? {
-            let user = request.fields(&format!("x-{name}-user"));
-            let role = request.fields(&format!("x-{name}-role"));
-            let id = request.fields(&format!("x-{name}-key"));
-            let of_others = request.fields.iter().filter(|(field, _)| {
-                let is_identity = field.starts_with("x-even-") || field.starts_with("x-odd-");
-                is_identity && !field.starts_with(&format!("x-{name}-"))
-            });
-            let expected = format!("key_of_{name}");
-            let is_whole =
-                user == [name] && role == [name] && id == [expected] && of_others.count() == 0;
-            let body = if is_whole { "whole".to_owned() } else { request.head.clone() };
-            let length = body.len();
-            connection
-                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"))?;
-        }
-        Ok(())
-    })
-}
-
-#[test]
-fn a_thousand_reloads_under_load_harm_no_request_and_mix_no_generations() {
-    let (even, odd) = (upstream_of("even"), upstream_of("odd"));
-    let setup = Setup::new(&even);
-    let folder = setup.folder.path().to_owned();
-    let mut key = String::new();
-    for name in ["even", "odd"] {
-        let mut actor = Actor::new(name, name).with_key("the-same-key-in-both");
-        actor.id = format!("key_of_{name}");
-        key = actor.header();
-        write(&folder.join(format!("keys-{name}.toml")), &actor.entry());
-    }
-    let config = folder.join("keyward.toml");
-    write(&config, &generation("even", &even, 0));
-    let kw = setup.start_on("keyward.toml");
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let clients: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut client = kw.connect();
-                    let mut count = 0_usize;
-                    while !is_over.load(Ordering::Relaxed) {
-                        client.send(get("/", &key));
-                        let answer = client.answer();
-                        let text = answer.text();
-                        assert_eq!((answer.status(), text.as_str()), (200, "whole"));
-                        count += 1;
-                    }
-                    count
-                })
-            })
-            .collect();
-        let mut reloads = 0;
-        for number in 1..=RELOADS / 2 {
-            let good = match number % 2 {
-                0 => generation("even", &even, number),
-                _ => generation("odd", &odd, number),
-            };
-            // Broken off at some place, as a half-written file is.
-            let place = good.len() - 1 - number % 300;
-            let before = kw.count_events(REFUSED);
-            replace(&config, &format!("{}\n[unfinished", &good[..place]));
-            kw.wait_for_another(REFUSED, before);
-            let before = kw.count_events(RELOADED);
-            replace(&config, &good);
-            kw.wait_for_another(RELOADED, before);
-            reloads += 2;
-            if clients.iter().any(thread::ScopedJoinHandle::is_finished) {
-                break;
-            }
-        }
-        is_over.store(true, Ordering::Relaxed);
-        let counts: Vec<_> =
-            clients.into_iter().map(|client| client.join().expect("no request fails")).collect();
-        assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
-        assert_eq!(reloads, RELOADS);
-    });
-}
-
-fn replace(path: &Path, text: &str) {
-    let temporary = path.with_extension("tmp");
-    write(&temporary, text);
-    fs::rename(&temporary, path).expect("one folder");
 }

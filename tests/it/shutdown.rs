@@ -1,25 +1,22 @@
 //! An orderly end: nothing new is taken, what runs may finish until a deadline, nothing is left unsaid.
 
 use std::net::TcpStream;
-use std::sync::Mutex;
-use std::sync::mpsc::sync_channel;
 
 use crate::harness::keyward::get;
-use crate::harness::{DEADLINE, Setup, Stage, Upstream, wait_for};
+use crate::harness::wait::{signal, wait};
+use crate::harness::{Setup, Stage, Upstream, wait_for};
 
-/// Sends one request that the upstream holds, ends the proxy with `signal`, and lets the request finish.
+/// Sends one request that the upstream holds, ends the proxy with the signal `name`, and lets the request finish.
 #[track_caller]
-fn check_drain(signal: &str) {
-    let (began, has_begun) = sync_channel(1);
-    let (go_on, may_go_on) = sync_channel::<()>(1);
-    let may_go_on = Mutex::new(may_go_on);
+fn check_drain(name: &str) {
+    let (began, has_begun) = signal();
+    let (go_on, may_go_on) = signal();
     let app = Upstream::scripted(move |connection| {
         while let Some(request) = connection.request()? {
             if request.target() == "/held" {
                 connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
                 began.send(()).expect("the test waits");
-                let gate = may_go_on.lock().expect("one request is held");
-                gate.recv_timeout(DEADLINE).expect("the test goes on");
+                wait(&may_go_on);
                 connection.send("-then")?;
             } else {
                 connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nidle")?;
@@ -33,17 +30,17 @@ fn check_drain(signal: &str) {
     assert_eq!(idle.answer().text(), "idle");
     let mut held = stage.kw.connect();
     held.send(get("/held", &alice.header()));
-    has_begun.recv_timeout(DEADLINE).expect("the request arrives");
-    stage.kw.signal(signal);
+    wait(&has_begun);
+    stage.kw.signal(name);
     assert_eq!(idle.rest(), b"", "an idle connection is closed");
     wait_for("the listener to close", || TcpStream::connect(stage.kw.address()).err());
     go_on.send(()).expect("the script waits");
     assert_eq!(held.answer().text(), "first-then");
     assert_eq!(held.rest(), b"", "a connection is closed after its last answer");
     assert_eq!(stage.kw.wait_for_exit().code(), Some(0));
-    // Workers write for themselves: lines of two may stand in any order.
     let mut paths: Vec<_> =
         stage.kw.access_log().iter().map(|record| record["path"].to_string()).collect();
+    // Each worker hands over its records in its own time.
     paths.sort();
     assert_eq!(paths, ["\"/held\"", "\"/idle\""], "the log is complete");
 }
@@ -60,7 +57,7 @@ fn sigint_lets_requests_finish_and_takes_no_more() {
 
 #[test]
 fn what_does_not_finish_before_the_deadline_is_cut_and_logged() {
-    let (began, has_begun) = sync_channel(1);
+    let (began, has_begun) = signal();
     let app = Upstream::scripted(move |connection| {
         connection.request()?;
         began.send(()).expect("the test waits");
@@ -72,7 +69,7 @@ fn what_does_not_finish_before_the_deadline_is_cut_and_logged() {
     });
     let mut client = stage.kw.connect();
     client.send(get("/held", &alice.header()));
-    has_begun.recv_timeout(DEADLINE).expect("the request arrives");
+    wait(&has_begun);
     stage.kw.signal("TERM");
     let said = String::from_utf8_lossy(&client.rest()).into_owned();
     assert!(!said.contains(" 200 "), "{said}");

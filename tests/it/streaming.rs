@@ -1,34 +1,14 @@
-//! Bodies and answers go through as they come, in both directions, whole or visibly broken, and without
-//! gathering in memory.
+//! Bodies and answers go through as they come, in both directions, whole or visibly broken.
 
-use std::io::{self, ErrorKind, Write as _};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::io;
 use std::thread;
-use std::time::Duration;
 
 use crate::harness::keyward::get;
-use crate::harness::{Actor, Connection, Keyward, Stage, Upstream};
-
-const GIB: u64 = 1 << 30;
-const MIB: u64 = 1 << 20;
-/// What the proxy's memory may grow by, however long a body is.
-const MEMORY_GROWTH_BYTES: u64 = 8 * MIB;
-static BLOCK: [u8; 64 << 10] = [b'x'; 64 << 10];
+use crate::harness::wait::{signal, wait};
+use crate::harness::{Actor, Stage, Upstream};
 
 fn stage(app: Upstream) -> (Stage, Actor) {
     Stage::new(app, |setup| setup.key("alice", "viewer"))
-}
-
-/// A signal from a test to a script, or back.
-fn signal() -> (SyncSender<()>, Mutex<Receiver<()>>) {
-    let (sender, receiver) = sync_channel(1);
-    (sender, Mutex::new(receiver))
-}
-
-fn wait(receiver: &Mutex<Receiver<()>>) {
-    let receiver = receiver.lock().expect("one script waits at a time");
-    receiver.recv_timeout(crate::harness::DEADLINE).expect("the other side comes to its signal");
 }
 
 fn post(alice: &Actor, framing: &str) -> String {
@@ -238,125 +218,6 @@ fn an_answer_before_the_end_of_the_upload_reaches_the_client() {
         let answer = client.answer();
         assert_eq!((answer.status(), answer.text().as_str()), (409, "stop"), "{framing}");
     }
-}
-
-/// Runs `transfer`, and holds the proxy to its memory.
-fn check_memory(kw: &Keyward, transfer: impl FnOnce()) {
-    kw.forget_memory_peak();
-    let before = kw.memory_bytes();
-    transfer();
-    let growth = kw.memory_peak_bytes().saturating_sub(before);
-    assert!(growth < MEMORY_GROWTH_BYTES, "the proxy grew by {growth} bytes");
-}
-
-#[test]
-fn a_gibibyte_goes_up_and_down_without_gathering_in_memory() {
-    let app = Upstream::scripted(|connection| {
-        while let Some(request) = connection.head()? {
-            if let Some(length) = request.field("content-length") {
-                connection.skip(length.parse().map_err(io::Error::other)?)?;
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nthat")?;
-            } else {
-                connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {GIB}\r\n\r\n"))?;
-                for _ in 0..GIB / BLOCK.len() as u64 {
-                    connection.send(BLOCK)?;
-                }
-            }
-        }
-        Ok(())
-    });
-    let (stage, alice) = stage(app);
-    let upload = |bytes: u64| {
-        let mut client = stage.kw.connect();
-        client.send(post(&alice, &format!("Content-Length: {bytes}")));
-        for _ in 0..bytes / BLOCK.len() as u64 {
-            client.send(BLOCK);
-        }
-        assert_eq!(client.answer().text(), "that");
-    };
-    upload(MIB);
-    check_memory(&stage.kw, || upload(GIB));
-    check_memory(&stage.kw, || {
-        let mut client = stage.kw.connect();
-        client.send(get("/", &alice.header()));
-        assert_eq!(client.answer_head().status(), 200);
-        client.skip(GIB).expect("all of it");
-    });
-}
-
-/// How much is offered to a peer that does not read: more than all the buffers of the kernel on the way.
-const OFFER: u64 = 256 * MIB;
-/// A write that makes no progress for so long is held back. Too short on a slow machine it would only be
-/// noticed early; a proxy that takes everything never holds a write back at all.
-const HELD_BACK: Duration = Duration::from_millis(500);
-
-/// Writes `OFFER` bytes; calls `held_back` once, when the other side takes no more for a while.
-fn offer(mut socket: &std::net::TcpStream, held_back: impl FnOnce()) -> io::Result<()> {
-    socket.set_write_timeout(Some(HELD_BACK))?;
-    let mut held_back = Some(held_back);
-    let mut left = OFFER;
-    while left > 0 {
-        match socket.write(&BLOCK[..BLOCK.len().min(left as usize)]) {
-            Ok(written) => left -= written as u64,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if let Some(call) = held_back.take() {
-                    call();
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    assert!(held_back.is_none(), "{OFFER} bytes were taken though nobody read them");
-    Ok(())
-}
-
-#[test]
-fn a_client_that_does_not_read_holds_the_upstream_back() {
-    let (held_back, is_held_back) = signal();
-    let app = Upstream::scripted(move |connection: &mut Connection| {
-        while let Some(request) = connection.request()? {
-            if request.target() == "/warm" {
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
-                continue;
-            }
-            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {OFFER}\r\n\r\n"))?;
-            offer(connection.socket(), || held_back.send(()).expect("the test waits"))?;
-        }
-        Ok(())
-    });
-    let (stage, alice) = stage(app);
-    stage.kw.get("/warm", &alice);
-    check_memory(&stage.kw, || {
-        let mut client = stage.kw.connect();
-        client.send(get("/", &alice.header()));
-        wait(&is_held_back);
-        assert_eq!(client.answer_head().status(), 200);
-        client.skip(OFFER).expect("all of it, in the end");
-    });
-}
-
-#[test]
-fn an_upstream_that_does_not_read_holds_the_client_back() {
-    let (go_on, may_read) = signal();
-    let app = Upstream::scripted(move |connection| {
-        while let Some(request) = connection.head()? {
-            if request.target() == "/upload" {
-                wait(&may_read);
-                connection.skip(OFFER)?;
-            }
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
-        }
-        Ok(())
-    });
-    let (stage, alice) = stage(app);
-    stage.kw.get("/warm", &alice);
-    check_memory(&stage.kw, || {
-        let mut client = stage.kw.connect();
-        client.send(post(&alice, &format!("Content-Length: {OFFER}")));
-        let release = || go_on.send(()).expect("the script waits");
-        offer(client.socket(), release).expect("the proxy takes it, in the end");
-        assert_eq!(client.answer().status(), 200);
-    });
 }
 
 #[test]

@@ -122,3 +122,10 @@ pub(crate) fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("the temporary folder takes files");
     fs::set_permissions(path, Permissions::from_mode(0o600)).expect("our own file");
 }
+
+/// Puts a file in the place of another at once.
+pub(crate) fn replace(path: &Path, text: &str) {
+    let temporary = path.with_extension("tmp");
+    write(&temporary, text);
+    fs::rename(&temporary, path).expect("one folder");
+}

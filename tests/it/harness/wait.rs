@@ -1,5 +1,7 @@
-//! Waiting for a condition. Tests wait for what they need, never for a length of time.
+//! Waiting for a condition or a signal. Tests wait for what they need, never for a length of time.
 
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,4 +20,15 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
         #[expect(clippy::disallowed_methods, reason = "the pause between two looks, not the wait")]
         thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// A signal from a test to a script, or back.
+pub(crate) fn signal() -> (SyncSender<()>, Mutex<Receiver<()>>) {
+    let (sender, receiver) = sync_channel(1);
+    (sender, Mutex::new(receiver))
+}
+
+pub(crate) fn wait(receiver: &Mutex<Receiver<()>>) {
+    let receiver = receiver.lock().expect("one script waits at a time");
+    receiver.recv_timeout(DEADLINE).expect("the other side comes to its signal");
 }
