@@ -246,6 +246,21 @@ fn a_changed_configuration_is_served_and_a_broken_one_is_not() {
 }
 
 #[test]
+fn a_refusal_for_a_missing_key_file_is_cleared_by_that_file() {
+    let (mut stage, alice) = stage();
+    let setup = stage.kw.setup();
+    setup.replace("keys", "store = \"others.toml\"");
+    let changed = setup.config();
+    let said = refused(&stage.kw, || write(&stage.kw.path("keyward.toml"), &changed));
+    assert!(said.contains("others.toml"), "{said}");
+    stage.passes(get("/", &alice.header()));
+    let bob = Actor::new("bob", "viewer");
+    write(&stage.kw.path("others.toml"), &key_file(std::slice::from_ref(&bob)));
+    wait_until_passes(&stage.kw, "/", &bob);
+    stage.refuses(get("/", &alice.header()), 401, "invalid_key");
+}
+
+#[test]
 fn what_needs_a_restart_is_named_and_the_rest_is_served() {
     let (mut stage, alice) = stage();
     let setup = stage.kw.setup();
