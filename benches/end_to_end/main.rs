@@ -25,7 +25,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{self, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contestants::Contestant;
 use load::{Load, Outcome};
@@ -47,8 +47,8 @@ struct Sample {
     outcome: Outcome,
     /// CPU time of the proxy's processes, in nanoseconds; none for "direct".
     cpu_ns: u64,
-    /// CPU time of processes that are none of ours, on any core, in nanoseconds.
-    others_ns: u64,
+    /// Cores that processes which are none of ours had in the meantime.
+    others_cores: f64,
     /// Bytes it wrote to its access log.
     log_bytes: u64,
 }
@@ -132,9 +132,12 @@ fn measure(contestant: &Contestant, load: &Load, duration: Duration) -> Result<S
         Ok(cpu::of_machine_ns()?.saturating_sub(cpu::of_tree_ns(process::id())?))
     };
     let (proxy_before_ns, others_before_ns) = (proxy_ns()?, others_ns()?);
+    let start = Instant::now();
     let outcome = load.run(contestant.address, duration)?;
     let cpu_ns = proxy_ns()?.saturating_sub(proxy_before_ns);
     let others_ns = others_ns()?.saturating_sub(others_before_ns);
+    // Over the whole of the interval: wrk's own duration begins once it has built its requests.
+    let others_cores = others_ns as f64 / start.elapsed().as_nanos() as f64;
     if outcome.refused > 0 || outcome.broken > 0 {
         let Outcome { refused, broken, .. } = outcome;
         let name = contestant.name;
@@ -147,7 +150,7 @@ fn measure(contestant: &Contestant, load: &Load, duration: Duration) -> Result<S
     if contestant.access_log.is_some() && log_bytes == 0 {
         return Err(format!("{} wrote no access log", contestant.name).into());
     }
-    Ok(Sample { outcome, cpu_ns, others_ns, log_bytes })
+    Ok(Sample { outcome, cpu_ns, others_cores, log_bytes })
 }
 
 /// What was written to a log since the last time, emptying it: rounds without end must not fill the

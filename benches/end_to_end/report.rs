@@ -61,7 +61,7 @@ impl Report {
                 version: contestant.version.clone(),
                 cpu_us: of_sample(Sample::cpu_us).filter(|_| proxy),
                 busy: of_sample(Sample::busy).filter(|_| proxy),
-                others: of_sample(Sample::others)?,
+                others: of_sample(|sample| sample.others_cores)?,
                 rate: of_sample(Sample::rate)?,
                 p50_us: of_sample(|sample| sample.outcome.p50_us as f64)?,
                 p99_us: of_sample(|sample| sample.outcome.p99_us as f64)?,
@@ -109,10 +109,6 @@ impl Sample {
 
     fn busy(&self) -> f64 {
         self.cpu_ns as f64 / 1e3 / self.outcome.duration_us as f64
-    }
-
-    fn others(&self) -> f64 {
-        self.others_ns as f64 / 1e3 / self.outcome.duration_us as f64
     }
 
     fn rate(&self) -> f64 {
