@@ -179,6 +179,11 @@ impl RoleSet {
         self.0 |= 1 << role.index;
     }
 
+    /// Whether `role` itself is in the set.
+    pub fn contains(self, role: &Role) -> bool {
+        self.0 & (1 << role.index) != 0
+    }
+
     /// Whether no role is in the set.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -5,10 +5,13 @@
 //!
 //! Never here: a secret taken from an argument.
 
+mod check;
 mod demo;
 mod failure;
+mod json;
 mod keys;
 mod serve;
+mod table;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -36,11 +39,7 @@ enum Command {
     /// Serve: authenticate, authorize and forward requests until SIGTERM.
     Serve,
     /// Check the configuration and the keys, and show what would be served.
-    Check {
-        /// Show what a reload would change instead.
-        #[arg(long)]
-        diff: bool,
-    },
+    Check(check::Check),
     /// Make, list and switch off keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -78,7 +77,7 @@ pub fn run(cli: Cli) -> ExitCode {
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve => serve::run(&cli.config),
-        Command::Check { diff: _ } => Err(Failure::Failed("`check` is not built yet".to_owned())),
+        Command::Check(check) => check::run(&check, &cli.config),
         Command::Keys(command) => keys::run(command, &cli.config),
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions(shell),

@@ -75,6 +75,11 @@ impl<'a> Check<'a> {
         Self { text, folder, env, faults: Vec::new(), warnings: Vec::new() }
     }
 
+    /// How many faults there are so far.
+    pub(super) fn faults(&self) -> usize {
+        self.faults.len()
+    }
+
     /// The faults and the warnings.
     pub(super) fn finish(self) -> (Vec<Fault>, Vec<Fault>) {
         (self.faults, self.warnings)

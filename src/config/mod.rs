@@ -33,19 +33,51 @@ use crate::identity::{IdentityHeaders, Roles};
 use crate::keys::format::{Pepper, Prefix};
 use crate::policy::routes::RouteTable;
 
+/// A configuration with faults.
+#[derive(Debug)]
+pub struct Faulty {
+    /// Every fault; of the first only when the file cannot be read.
+    pub report: Report,
+    /// What the key file can be checked against in spite of them.
+    pub key_facts: Option<Box<KeyFacts>>,
+}
+
+/// What a key file is checked against.
+#[derive(Debug)]
+pub struct KeyFacts {
+    /// Where the keys are, and how they are digested.
+    pub keys: Keys,
+    /// The roles they may have.
+    pub roles: Roles,
+}
+
+impl From<Report> for Faulty {
+    fn from(report: Report) -> Self {
+        Self { report, key_facts: None }
+    }
+}
+
 /// Reads the configuration in the file at `path`, with variables from the environment of this process.
 ///
 /// # Errors
 /// The report of every fault in it; of the first only when the file cannot be read.
 pub fn load(path: &Path) -> Result<Config, Report> {
+    load_with_keys(path).map_err(|faulty| faulty.report)
+}
+
+/// As [`load`], for who reads the key file too, so that the faults of both are found at once.
+///
+/// # Errors
+/// As for [`load`], with what is known of the keys.
+pub fn load_with_keys(path: &Path) -> Result<Config, Faulty> {
     match read(path) {
         Ok(text) => {
             let source = Source { path: path.to_owned(), text };
-            parse(source, |name| std::env::var(name).ok())
+            parse_with_keys(source, |name| std::env::var(name).ok())
         }
         Err(fault) => {
             let source = Source { path: path.to_owned(), text: String::new() };
-            Err(Report::error(source, vec![fault]))
+            Err(Report::error(source, vec![fault]).into())
         }
     }
 }
@@ -56,24 +88,28 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// The report of every fault in it. Faults of the syntax come alone: what else there is in such a file is
 /// a guess.
 pub fn parse(source: Source, env: impl Fn(&str) -> Option<String>) -> Result<Config, Report> {
+    parse_with_keys(source, env).map_err(|faulty| faulty.report)
+}
+
+fn parse_with_keys(source: Source, env: impl Fn(&str) -> Option<String>) -> Result<Config, Faulty> {
     let folder = source.path.parent().unwrap_or(Path::new(""));
     let mut check = check::Check::new(&source.text, folder, &env);
     let config = match raw::parse(&source.text) {
         Ok(root) => validate::validate(&mut check, root, &source.path),
         Err(faults) => {
             faults.into_iter().for_each(|fault| check.push(fault));
-            None
+            Err(None)
         }
     };
     let (faults, warnings) = check.finish();
     let source = Source { text: conceal::conceal(&source.text), path: source.path };
     let warnings = Report::warning(source.clone(), warnings);
     match config {
-        Some(config) if faults.is_empty() => Ok(Config { warnings, ..config }),
-        _ => {
+        Ok(config) => Ok(Config { warnings, ..config }),
+        Err(key_facts) => {
             let mut report = Report::error(source, faults);
             report.merge(warnings);
-            Err(report)
+            Err(Faulty { report, key_facts })
         }
     }
 }

@@ -17,39 +17,54 @@ use std::sync::Arc;
 use super::check::Check;
 use super::interpolate::{Problem, ProblemKind, variable};
 use super::raw::{self, Field, Section, Table};
-use super::{AccessLog, Config, Keys, Log, LogFormat, OnOverflow, limits};
+use super::{AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, limits};
+use crate::diagnostics::Report;
 use crate::keys::format::{Pepper, Prefix};
 use crate::redact::Secret;
 
-/// Turns `root`, read from the file at `path`, into a configuration; `None` only with a fault.
+/// Turns `root`, read from the file at `path`, into a configuration; without one there is a fault, and what
+/// is known of the keys all the same is given back.
 pub(super) fn validate(
     check: &mut Check<'_>,
     root: Table<raw::Root>,
     path: &Path,
-) -> Option<Config> {
+) -> Result<Config, Option<Box<KeyFacts>>> {
     let root = check.fields("", root);
+    let root_faults = check.faults();
     let realm = realm(check, root.realm);
     let server = server::server(check, root.server);
+    let before_keys = check.faults();
     let keys = keys(check, root.keys);
+    let key_faults = check.faults() - before_keys;
     let auth = auth::auth(check, root.auth);
     let identity = auth::identity(check, root.identity, &auth.key_sources);
+    let before_roles = check.faults();
     let roles = roles::roles(check, root.roles);
+    let role_faults = check.faults() - before_roles;
     let upstreams = upstreams::upstreams(check, root.upstreams);
     let routes = routes::routes(check, root.routes, &roles, &upstreams);
     let log = log(check, root.log, &[path, keys.as_ref().map_or(path, |keys| &keys.store)]);
-    Some(Config {
-        path: path.to_owned(),
-        realm,
-        server,
-        keys: keys?,
-        auth,
-        identity: identity?,
-        roles: roles.resolved,
-        upstreams,
-        routes: Arc::new(routes?),
-        log,
-        warnings: crate::diagnostics::Report::default(),
-    })
+    let roles = roles.resolved;
+    match (keys, identity, routes) {
+        (Some(keys), Some(identity), Some(routes)) if check.faults() == 0 => Ok(Config {
+            path: path.to_owned(),
+            realm,
+            server,
+            keys,
+            auth,
+            identity,
+            roles,
+            upstreams,
+            routes: Arc::new(routes),
+            log,
+            warnings: Report::default(),
+        }),
+        // A guess at a pepper or a role would find fault with every key.
+        (Some(keys), ..) if root_faults + key_faults + role_faults == 0 => {
+            Err(Some(Box::new(KeyFacts { keys, roles })))
+        }
+        _ => Err(None),
+    }
 }
 
 fn realm(check: &mut Check<'_>, field: Field<String>) -> String {

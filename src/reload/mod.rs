@@ -10,8 +10,9 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Faulty, Keys};
 use crate::diagnostics::{Fault, Report, Source};
+use crate::identity::Roles;
 use crate::keys::format::{Hasher, KeyFormat};
 use crate::keys::store::{self, LoadedKeys};
 use crate::snapshot::Shared;
@@ -46,28 +47,27 @@ impl Reloader {
     /// Reads both files, as they were at one moment.
     ///
     /// # Errors
-    /// Every fault found.
+    /// Every fault in both, and what is hardly meant.
     pub fn load(&mut self) -> Result<(Config, LoadedKeys), Report> {
+        let path = self.path.clone();
         if self.files.is_empty() {
-            self.follow(vec![self.path.clone()]);
+            self.follow(vec![path.clone()]);
         }
         for _ in 0..ATTEMPTS {
-            let before = Fingerprint::of([&self.path]);
+            let before = Fingerprint::of([&path]);
             self.seen = Fingerprint::of(&self.files);
-            let config = config::load(&self.path)?;
-            self.follow(vec![self.path.clone(), config.keys.store.clone()]);
-            self.seen = Fingerprint::of(&self.files);
-            let keys = load_keys(&config);
-            if Fingerprint::of([&self.path]) == before && Fingerprint::of(&self.files) == self.seen
-            {
-                return Ok((config, keys?));
+            let loaded = read(&path, |store| {
+                self.follow(vec![path.clone(), store.to_owned()]);
+                self.seen = Fingerprint::of(&self.files);
+            });
+            if Fingerprint::of([&path]) == before && Fingerprint::of(&self.files) == self.seen {
+                return loaded;
             }
         }
         self.seen = Fingerprint::default();
-        let source = Source { path: self.path.clone(), text: String::new() };
         let fault =
             Fault::whole("it, or the key file, changes while it is read; it is read again soon");
-        Err(Report::error(source, vec![fault]))
+        Err(Report::error(Source { path, text: String::new() }, vec![fault]))
     }
 
     /// Waits until it is time to [`look`](Self::look).
@@ -110,14 +110,43 @@ impl Reloader {
     }
 }
 
-/// Reads the key file that `config` names.
+/// Reads the configuration at `path` and the keys it names.
 ///
 /// # Errors
-/// Every fault in it.
-pub fn load_keys(config: &Config) -> Result<LoadedKeys, Report> {
-    let hasher = Hasher::new(config.keys.pepper.clone());
-    let format = KeyFormat::new(config.keys.prefix.clone());
-    store::load(&config.keys.store, &config.roles, &hasher, &format)
+/// Every fault in both, and what is hardly meant.
+pub fn load(path: &Path) -> Result<(Config, LoadedKeys), Report> {
+    read(path, |_| {})
+}
+
+/// [`load`], with the key file's path told before it is read.
+fn read(path: &Path, mut key_file_is: impl FnMut(&Path)) -> Result<(Config, LoadedKeys), Report> {
+    match config::load_with_keys(path) {
+        Ok(config) => {
+            key_file_is(&config.keys.store);
+            match load_keys(&config.keys, &config.roles) {
+                Ok(keys) => Ok((config, keys)),
+                Err(mut report) => {
+                    report.merge(config.warnings);
+                    Err(report)
+                }
+            }
+        }
+        Err(Faulty { mut report, key_facts }) => {
+            if let Some(known) = key_facts {
+                key_file_is(&known.keys.store);
+                if let Err(faults) = load_keys(&known.keys, &known.roles) {
+                    report.merge(faults);
+                }
+            }
+            Err(report)
+        }
+    }
+}
+
+fn load_keys(keys: &Keys, roles: &Roles) -> Result<LoadedKeys, Report> {
+    let hasher = Hasher::new(keys.pepper.clone());
+    let format = KeyFormat::new(keys.prefix.clone());
+    store::load(&keys.store, roles, &hasher, &format)
 }
 
 /// Says every warning.
@@ -127,8 +156,8 @@ pub fn warn(warnings: &Report) {
     }
 }
 
-/// The settings that differ and are read at the start only.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+/// The settings that differ and are read at the start only: a field as `[section] field`, or a whole `[section]`.
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (from, to) = (&old.server, &new.server);
     let settings = [
         ("[server] listen", from.listen != to.listen),

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::failure::Failure;
+use super::json;
 use crate::config::{self, Config};
 use crate::identity::{Label, RoleName, UserName};
 use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
@@ -178,7 +179,7 @@ impl Keys {
 
         let mut stdout = io::stdout().lock();
         let printed = if format.json {
-            view::write_json(&mut stdout, &view::MadeKey::new(key.expose(), record))
+            json::write(&mut stdout, &view::MadeKey::new(key.expose(), record))
         } else {
             writeln!(stdout, "{}", key.expose()).and_then(|()| stdout.flush())
         };
@@ -207,7 +208,7 @@ impl Keys {
         if format.json {
             let views: Vec<_> =
                 records.iter().map(|record| view::Key::new(record, record.state(now))).collect();
-            return Ok(view::write_json(&mut io::stdout().lock(), &views)?);
+            return Ok(json::write(&mut io::stdout().lock(), &views)?);
         }
         if records.is_empty() {
             writeln!(anstream::stderr(), "there are no keys; make one with `keyward keys create`")?;
@@ -288,7 +289,7 @@ impl Keys {
         if format.json {
             let view = |(line, record)| view::ImportedKey::new(line, record, run);
             let views: Vec<_> = lines.into_iter().zip(&stored).map(view).collect();
-            return Ok(view::write_json(&mut io::stdout().lock(), &views)?);
+            return Ok(json::write(&mut io::stdout().lock(), &views)?);
         }
         let done = if dry_run { "would be imported; nothing was stored" } else { "imported" };
         let keys = if stored.len() == 1 { "key" } else { "keys" };
@@ -303,7 +304,7 @@ fn nothing_imported(faults: &[import::LineFault]) -> Failure {
 
 fn write_one(record: &KeyRecord, state: KeyState, format: Format) -> Result<(), Failure> {
     if format.json {
-        return Ok(view::write_json(&mut io::stdout().lock(), &view::Key::new(record, state))?);
+        return Ok(json::write(&mut io::stdout().lock(), &view::Key::new(record, state))?);
     }
     Ok(view::write_fields(&mut anstream::stdout().lock(), record, state)?)
 }

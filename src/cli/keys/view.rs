@@ -5,10 +5,10 @@
 use std::io::{self, Write};
 
 use anstyle::Style;
-use comfy_table::Table;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::super::table;
 use crate::keys::store::Run;
 use crate::keys::{KeyRecord, KeyState};
 
@@ -87,43 +87,26 @@ impl<'a> ImportedKey<'a> {
     }
 }
 
-/// Writes `value` as indented JSON and a line end.
-pub(super) fn write_json(to: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *to, value)?;
-    writeln!(to)?;
-    to.flush()
-}
-
 /// Writes a line a key, below a heading.
 pub(super) fn write_table(
     to: &mut impl Write,
     records: &[KeyRecord],
     now: Timestamp,
 ) -> io::Result<()> {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["ID", "STATE", "USER", "ROLE", "LABEL", "START", "CREATED", "EXPIRES"]);
-    for record in records {
-        table.add_row([
-            record.id.as_str(),
-            record.state(now).as_str(),
-            record.user.as_str(),
-            record.role.as_str(),
-            record.label.as_str(),
-            record.start.as_deref().unwrap_or("-"),
-            &time(record.created_at),
-            &time(record.expires_at),
-        ]);
-    }
-    let heading = Style::new().bold();
-    for (line, text) in table.lines().enumerate() {
-        let text = text.trim();
-        match line {
-            0 => writeln!(to, "{heading}{text}{heading:#}")?,
-            _ => writeln!(to, "{text}")?,
-        }
-    }
-    Ok(())
+    let heading = ["ID", "STATE", "USER", "ROLE", "LABEL", "START", "CREATED", "EXPIRES"];
+    let row = |record: &KeyRecord| {
+        table::Row::plain(vec![
+            record.id.to_string(),
+            record.state(now).as_str().to_owned(),
+            record.user.to_string(),
+            record.role.to_string(),
+            record.label.to_string(),
+            record.start.clone().unwrap_or_else(|| "-".to_owned()),
+            time(record.created_at),
+            time(record.expires_at),
+        ])
+    };
+    table::write(to, &heading, records.iter().map(row))
 }
 
 /// Writes all that is known of a key, a line each.

@@ -1,0 +1,133 @@
+//! The settings of a configuration as names and values, to compare two of them.
+//!
+//! Never here: a secret, or what is no plain setting (roles, upstreams, routes).
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::auth::credentials::{KeySource, Scheme};
+use crate::config::{
+    AccessLog, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts,
+};
+use crate::identity::IdentityHeaders;
+
+/// Every setting, by `[section] field`.
+///
+/// Each structure is taken apart by name, so that a field that is added cannot be forgotten here.
+pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
+    let Config {
+        path: _,
+        realm,
+        server,
+        keys,
+        auth,
+        identity,
+        roles: _,
+        upstreams: _,
+        routes: _,
+        log,
+        warnings: _,
+    } = config;
+    let mut settings = vec![("realm", realm.clone())];
+    settings.extend(server_settings(server));
+    settings.extend([
+        ("[keys] store", keys.store.display().to_string()),
+        ("[keys] prefix", keys.prefix.as_str().to_owned()),
+        (PEPPER, if keys.pepper.is_some() { "set" } else { "not set" }.to_owned()),
+    ]);
+    let Auth { key_sources, hide_credentials, forward_preflight } = auth;
+    settings.extend([
+        ("[auth] key_sources", list(key_sources.iter().map(key_source))),
+        ("[auth] hide_credentials", hide_credentials.to_string()),
+        ("[auth] preflight", if *forward_preflight { "forward" } else { "refuse" }.to_owned()),
+    ]);
+    let IdentityHeaders { user, role, key_id } = identity;
+    settings.extend([
+        ("[identity] user", user.to_string()),
+        ("[identity] role", role.to_string()),
+        ("[identity] key_id", key_id.to_string()),
+    ]);
+    settings.extend(log_settings(log));
+    settings
+}
+
+/// The setting whose value is a secret.
+pub(super) const PEPPER: &str = "[keys] pepper";
+
+fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
+    let Server { listen, workers, trusted_proxies, timeouts, limits } = server;
+    let Timeouts {
+        request_header,
+        request_body_idle,
+        keep_alive,
+        upstream_connect,
+        upstream_response,
+        upstream_keep_alive,
+        shutdown,
+    } = timeouts;
+    let Limits {
+        connections,
+        connections_per_client,
+        header_bytes,
+        headers,
+        body_bytes,
+        upstream_idle,
+    } = limits;
+    let time = |time: &Duration| humantime::format_duration(*time).to_string();
+    vec![
+        ("[server] listen", list(listen)),
+        ("[server] workers", workers.to_string()),
+        ("[server] trusted_proxies", list(trusted_proxies)),
+        ("[server.timeouts] request_header", time(request_header)),
+        ("[server.timeouts] request_body_idle", time(request_body_idle)),
+        ("[server.timeouts] keep_alive", time(keep_alive)),
+        ("[server.timeouts] upstream_connect", time(upstream_connect)),
+        ("[server.timeouts] upstream_response", time(upstream_response)),
+        ("[server.timeouts] upstream_keep_alive", time(upstream_keep_alive)),
+        ("[server.timeouts] shutdown", time(shutdown)),
+        ("[server.limits] connections", connections.to_string()),
+        ("[server.limits] connections_per_client", connections_per_client.to_string()),
+        ("[server.limits] header_bytes", header_bytes.to_string()),
+        ("[server.limits] headers", headers.to_string()),
+        ("[server.limits] body_bytes", body_bytes.map_or("none".to_owned(), |n| n.to_string())),
+        ("[server.limits] upstream_idle", upstream_idle.to_string()),
+    ]
+}
+
+fn log_settings(log: &Log) -> [(&'static str, String); 3] {
+    let Log { access, format, on_overflow } = log;
+    let access = match access {
+        AccessLog::Off => "off".to_owned(),
+        AccessLog::Stdout => "stdout".to_owned(),
+        AccessLog::Stderr => "stderr".to_owned(),
+        AccessLog::File(path) => path.display().to_string(),
+    };
+    let format = match format {
+        LogFormat::Auto => "auto",
+        LogFormat::Json => "json",
+        LogFormat::Text => "text",
+    };
+    let on_overflow = match on_overflow {
+        OnOverflow::Block => "block",
+        OnOverflow::Drop => "drop",
+    };
+    [
+        ("[log] access", access),
+        ("[log] format", format.to_owned()),
+        ("[log] on_overflow", on_overflow.to_owned()),
+    ]
+}
+
+fn key_source(source: &KeySource) -> String {
+    match source {
+        KeySource::Header { name, scheme: Scheme::Bare } => name.to_string(),
+        KeySource::Header { name, scheme: Scheme::Token(scheme) } => format!("{name}: {scheme}"),
+        KeySource::Header { name, scheme: Scheme::Basic } => format!("{name}: Basic"),
+        KeySource::Query(parameter) => format!("?{parameter}"),
+    }
+}
+
+fn list(values: impl IntoIterator<Item = impl Display>) -> String {
+    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    if values.is_empty() { "none".to_owned() } else { values.join(", ") }
+}

@@ -1,0 +1,12 @@
+//! Results as JSON, for scripts.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Writes `value` as indented JSON and a line end.
+pub(super) fn write(to: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *to, value)?;
+    writeln!(to)?;
+    to.flush()
+}
