@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::harness::wait_for;
 
-/// A running demo and what it printed; killed when dropped.
+/// A running demo and what it printed; interrupted when dropped, so that it removes its folder.
 struct Demo {
     process: Child,
     /// Open, so that the access log has somewhere to go.
@@ -49,19 +49,23 @@ impl Demo {
 
     /// Sends SIGINT, as Ctrl-C does, and gives back the exit code.
     fn interrupt(&mut self) -> Option<i32> {
-        let pid = self.process.id().to_string();
-        let sent =
-            Command::new("kill").args(["-INT", &pid]).status().expect("every system has kill");
-        assert!(sent.success(), "the process is there to receive SIGINT");
+        self.send_interrupt();
         wait_for("the end of the demo", || self.process.try_wait().expect("our own child")).code()
+    }
+
+    fn send_interrupt(&self) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status();
+        sent.expect("every system has kill");
     }
 }
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Ok(None) = self.process.try_wait() {
+            self.send_interrupt();
+            let _ = self.process.wait();
+        }
     }
 }
 
