@@ -42,7 +42,7 @@ pub(super) fn write(
 }
 
 /// What a terminal would obey, escaped: a file's name may hold anything.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }

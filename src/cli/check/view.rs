@@ -16,7 +16,7 @@ pub(super) fn write_plan(to: &mut impl Write, plan: &Plan) -> io::Result<()> {
     let listen: Vec<String> = plan.listen.iter().map(ToString::to_string).collect();
     let keys = format!("{}: {}", plan.keys.store.display(), count(plan.keys.count));
     for (heading, value) in [("listen", listen.join(", ")), ("keys", keys)] {
-        writeln!(to, "{name}{heading:<8}{name:#}{}", value.escape_debug())?;
+        writeln!(to, "{name}{heading:<8}{name:#}{}", table::printable(&value))?;
     }
     writeln!(to)?;
     let routes = plan.routes.iter().map(|route| {
@@ -87,7 +87,7 @@ fn told(change: &Change) -> String {
     if change.needs_restart { format!("{told} (needs a restart)") } else { told }
 }
 
-/// `viewer (and by inheritance: admin, author)`
+/// `viewer (inherited by admin, author)`
 pub(super) fn who_may_pass(route: &RouteRow) -> String {
     match route.access {
         AccessKind::Public => "everybody (public)".to_owned(),
