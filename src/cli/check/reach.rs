@@ -5,15 +5,18 @@
 
 mod shape;
 
+use std::collections::HashSet;
+
 use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::plan::{is, names, shown_methods};
 use crate::config::Config;
-use crate::identity::{AdminScope, Role, Roles};
+use crate::identity::{AdminScope, Role, RoleName, Roles};
 use crate::keys::{KeyRecord, KeyState};
 use crate::policy::routes::{Access, Route, RouteRule};
+use shape::Patterns;
 
 /// A key that ends within this many seconds is warned of: 30 days.
 const ENDS_SOON_S: i64 = 30 * 24 * 60 * 60;
@@ -64,8 +67,9 @@ pub(super) fn warnings(config: &Config, keys: &[KeyRecord], now: Timestamp) -> V
     if usable.is_empty() {
         warnings.extend(no_key(config));
     } else {
-        warnings.extend(routes_without_key(config, &usable));
-        warnings.extend(roles_without_key(config, &usable));
+        let held = usable.iter().map(|key| &key.role).collect();
+        warnings.extend(routes_without_key(config, &held));
+        warnings.extend(roles_without_key(config, &held));
     }
     warnings.extend(roles_without_route(config, &usable));
     warnings.extend(ending_soon(&usable, now));
@@ -75,10 +79,11 @@ pub(super) fn warnings(config: &Config, keys: &[KeyRecord], now: Timestamp) -> V
 /// What the paths of the routes alone tell.
 fn shape_of_routes(config: &Config) -> Vec<Warning> {
     let routes = config.routes.routes();
+    let patterns = Patterns::new(routes.iter().map(Route::pattern));
     let mut warnings = Vec::new();
     for route in routes {
         let path = route.pattern();
-        if shape::is_covered(path, routes.iter().map(Route::pattern)) {
+        if patterns.cover(path) {
             let message = format!("no request reaches {path}: more specific routes take every one");
             let help = "remove it, or one of the routes below its path";
             warnings.push(Warning::new("unreachable_route", vec![path.to_owned()], message, help));
@@ -94,7 +99,7 @@ fn shape_of_routes(config: &Config) -> Vec<Warning> {
             let help = format!("write \"{path}/{{*rest}}\", which speaks for {path} too");
             warnings.push(Warning::new("wider_with_slash", vec![path.to_owned()], message, help));
         }
-        for around in routes.iter().filter(|around| shape::is_family_in(path, around.pattern())) {
+        for around in patterns.around(path).into_iter().map(|place| &routes[place]) {
             if lets_more_pass(config, route, around, |access| access == Access::Public) {
                 let around = around.pattern();
                 let message = format!(
@@ -178,14 +183,11 @@ fn no_key(config: &Config) -> Option<Warning> {
     Some(Warning::new("no_key", Vec::new(), message, help).of_keys())
 }
 
-fn routes_without_key<'a>(
-    config: &'a Config,
-    usable: &'a [&KeyRecord],
-) -> impl Iterator<Item = Warning> + 'a {
-    let holds = |role: &Role| usable.iter().any(|key| key.role == *role.name());
+/// `held` are the roles of enabled keys.
+fn routes_without_key(config: &Config, held: &HashSet<&RoleName>) -> impl Iterator<Item = Warning> {
     rules(config).filter_map(move |(route, rule)| {
         let Access::Roles(required) = rule.access else { return None };
-        if config.roles.iter().any(|role| role.passes(required) && holds(role)) {
+        if config.roles.iter().any(|role| role.passes(required) && held.contains(role.name())) {
             return None;
         }
         let (path, methods) = (route.pattern(), shown_methods(route, rule));
@@ -198,9 +200,9 @@ fn routes_without_key<'a>(
 }
 
 /// A role that is there to be inherited is held by whoever holds its heir.
-fn roles_without_key(config: &Config, usable: &[&KeyRecord]) -> Option<Warning> {
-    let holds = |role: &Role| usable.iter().any(|key| key.role == *role.name());
-    let is_held = |role: &Role| config.roles.iter().any(|heir| is(heir, role) && holds(heir));
+fn roles_without_key(config: &Config, held: &HashSet<&RoleName>) -> Option<Warning> {
+    let is_held =
+        |role: &Role| config.roles.iter().any(|heir| is(heir, role) && held.contains(heir.name()));
     let about = names(&config.roles, |role| !is_held(role));
     if about.is_empty() {
         return None;

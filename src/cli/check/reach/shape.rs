@@ -3,42 +3,52 @@
 //!
 //! Never here: who may pass.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 /// A segment that no pattern is likely to name.
 const SOME_SEGMENT: &str = "keyward-some-segment";
 
-/// Whether the patterns in `all` that are more specific than `pattern` take every path it is for.
-pub(super) fn is_covered<'a>(pattern: &str, all: impl IntoIterator<Item = &'a str>) -> bool {
-    let Some(base) = rest_of(pattern) else { return false };
-    let all: HashSet<String> = all.into_iter().map(nameless).collect();
-    are_paths_below_taken(&nameless(base), &all)
-}
+/// The patterns of all routes, under whatever names their parameters have.
+pub(super) struct Patterns(HashMap<String, usize>);
 
-/// Whether patterns below `base` take `base` itself and every path that goes on behind it.
-fn are_paths_below_taken(base: &str, all: &HashSet<String>) -> bool {
-    let child = format!("{base}/{{}}");
-    let is_base_taken = base.is_empty() || all.contains(base);
-    is_base_taken
-        && all.contains(&format!("{base}/"))
-        && (all.contains(&format!("{child}/{{*}}")) || {
-            // Only parameters take every segment, so literals deeper down do not count.
-            let goes_on = all.iter().any(|other| other.starts_with(&child));
-            goes_on && are_paths_below_taken(&child, all)
-        })
-}
+impl Patterns {
+    /// Each pattern with its place.
+    pub(super) fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
+        let places = patterns.into_iter().enumerate();
+        Self(places.map(|(place, pattern)| (nameless(pattern), place)).collect())
+    }
 
-/// Whether every segment of `pattern` behind the beginning of `around`, a pattern that ends in `{*rest}`, is
-/// a parameter: it is for a family of the paths that `around` is for, not for some that it names.
-pub(super) fn is_family_in(pattern: &str, around: &str) -> bool {
-    let Some(base) = rest_of(around).map(nameless) else { return false };
-    let (pattern, around) = (nameless(pattern), nameless(around));
-    let Some(rest) = pattern.strip_prefix(&base).and_then(|rest| rest.strip_prefix('/')) else {
-        return false;
-    };
-    pattern != around && rest.split('/').all(|segment| matches!(segment, "{}" | "{*}"))
+    /// Whether more specific patterns take every path that `pattern` is for.
+    pub(super) fn cover(&self, pattern: &str) -> bool {
+        rest_of(pattern).is_some_and(|base| self.cover_below(&nameless(base)))
+    }
+
+    /// Whether patterns below `base` take `base` itself and every path that goes on behind it. Only
+    /// parameters take every segment, so literals do not count.
+    fn cover_below(&self, base: &str) -> bool {
+        let child = format!("{base}/{{}}");
+        (base.is_empty() || self.0.contains_key(base))
+            && self.0.contains_key(&format!("{base}/"))
+            && (self.0.contains_key(&format!("{child}/{{*}}")) || self.cover_below(&child))
+    }
+
+    /// The places of the patterns that end in `{*rest}` and for whose paths `pattern` is too, with nothing
+    /// but parameters behind their beginning: it is for a family of them, not for some that it names.
+    pub(super) fn around(&self, pattern: &str) -> Vec<usize> {
+        let pattern = nameless(pattern);
+        let mut base = pattern.as_str();
+        let mut places = Vec::new();
+        while let Some((before, "{}" | "{*}")) = base.rsplit_once('/') {
+            let around = format!("{before}/{{*}}");
+            if around != pattern {
+                places.extend(self.0.get(&around));
+            }
+            base = before;
+        }
+        places
+    }
 }
 
 /// A path as a client may send it: one that `pattern` is for, and a slash behind it. None if the pattern is
@@ -77,8 +87,8 @@ mod tests {
     #[test]
     fn a_rest_is_covered_by_all_that_is_more_specific_together() {
         let check = |pattern: &str, others: &[&str], expect: bool| {
-            let all = others.iter().copied().chain([pattern]);
-            assert_eq!(is_covered(pattern, all), expect, "{pattern} beside {others:?}");
+            let patterns = Patterns::new(others.iter().copied().chain([pattern]));
+            assert_eq!(patterns.cover(pattern), expect, "{pattern} beside {others:?}");
         };
         check("/{*rest}", &["/", "/{a}/{*rest}"], true);
         check("/{*rest}", &["/{a}/{*rest}"], false);
@@ -96,7 +106,8 @@ mod tests {
     #[test]
     fn a_family_is_what_only_parameters_single_out() {
         let check = |pattern, around, expect| {
-            assert_eq!(is_family_in(pattern, around), expect, "{pattern} in {around}");
+            let found = Patterns::new(["/other", around]).around(pattern);
+            assert_eq!(found == [1], expect, "{pattern} in {around}");
         };
         check("/admin/{page}", "/admin/{*rest}", true);
         check("/{x}/{*y}", "/{*rest}", true);
