@@ -19,75 +19,72 @@ use super::Proxy;
 use super::body::RequestBody;
 use super::context::RequestContext;
 use super::error::Refusal;
+use super::replay::Replay;
 use crate::policy::Permit;
 use crate::upstream::Endpoint;
-use crate::upstream::client::{Lease, Unanswered};
+use crate::upstream::client::Lease;
 
 /// An upstream's answer, and the connection it is still being read from.
 pub(super) type Answer = (Response<Incoming>, Lease<RequestBody>);
 
 /// Sends `request` to an endpoint of the upstream that `permit` names, and waits for the head of the answer.
+///
+/// The request stays in one place until hyper takes it: a future that moves it from hand to hand is several
+/// kilobytes larger, and is moved itself for every request.
 pub(super) async fn send(
     proxy: &Proxy,
     permit: Permit,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     context: &mut RequestContext,
 ) -> Result<Answer, Refusal> {
     let snapshot = Arc::clone(context.snapshot());
     let upstream = &snapshot.upstreams[permit.upstream()];
+    let mut request = Some(request);
     let mut last = Refusal::UpstreamConnect;
     for endpoint in proxy.round_robin.candidates(upstream) {
         context.saw_endpoint(endpoint);
-        match send_to(proxy, endpoint, request, context).await {
+        match send_to(proxy, endpoint, &mut request, context).await {
             Ok(answer) => return Ok(answer),
-            Err(Failure::Final(refusal)) => return Err(refusal),
-            Err(Failure::Unsent(back, refusal)) => (request, last) = (*back, refusal),
+            Err(refusal) if request.is_none() => return Err(refusal),
+            Err(refusal) => last = refusal,
         }
     }
     Err(last)
 }
 
-/// Why an endpoint gave no answer.
-enum Failure {
-    /// It, and perhaps the client, saw something of the request.
-    Final(Refusal),
-    /// It saw nothing: here is the request back.
-    Unsent(Box<Request<RequestBody>>, Refusal),
-}
-
+/// Sends what is in `request` to `endpoint`. On an error it is still there if the endpoint, and the client's
+/// body, know nothing of it.
 async fn send_to(
     proxy: &Proxy,
     endpoint: &Endpoint,
-    mut request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     context: &RequestContext,
-) -> Result<Answer, Failure> {
-    let snapshot = context.snapshot();
-    let now = context.connection().now();
-    while let Some(mut lease) = proxy.client.reuse(endpoint, now, snapshot.pool_limits) {
-        let copy = replayable(&request);
-        match exchange(&mut lease, request, context).await {
+) -> Result<Answer, Refusal> {
+    let limits = context.snapshot().pool_limits;
+    let mut may_reuse = true;
+    loop {
+        let now = context.connection().now();
+        let reused = if may_reuse { proxy.client.reuse(endpoint, now, limits) } else { None };
+        let (mut lease, copy) = match reused {
+            Some(lease) => (lease, request.as_ref().and_then(replayable)),
+            None => (Box::pin(connect(proxy, endpoint, context)).await?, None),
+        };
+        let failed = match exchange(&mut lease, request, context).await {
             Ok(response) => return Ok((response, lease)),
-            Err(Failed { refusal, unsent: Some(back), .. })
-                if refusal != Refusal::UpstreamTimeout =>
-            {
-                request = *back
-            }
-            Err(Failed { refusal, may_repeat, .. }) => match copy {
-                Some(copy) if may_repeat => {
-                    request = copy;
-                    break;
-                }
-                _ => return Err(Failure::Final(refusal)),
-            },
+            Err(failed) => failed,
+        };
+        let is_back = request.is_some();
+        if !lease.is_reused() {
+            return Err(failed.refusal);
         }
-    }
-    let mut lease = match connect(proxy, endpoint, context).await {
-        Ok(lease) => lease,
-        Err(refusal) => return Err(Failure::Unsent(Box::new(request), refusal)),
-    };
-    match exchange(&mut lease, request, context).await {
-        Ok(response) => Ok((response, lease)),
-        Err(failed) => Err(Failure::Final(failed.refusal)),
+        match copy {
+            _ if is_back => {}
+            // Not one dead connection after the other: the next one is new.
+            Some(copy) if failed.may_repeat => {
+                (*request, may_reuse) = (Some(copy.with_body(RequestBody::empty())), false)
+            }
+            _ => return Err(failed.refusal),
+        }
     }
 }
 
@@ -117,41 +114,43 @@ async fn connect(
 /// An exchange without an answer.
 struct Failed {
     refusal: Refusal,
-    /// The request, if nothing of it was written.
-    unsent: Option<Box<Request<RequestBody>>>,
     /// Whether the connection died without a byte of an answer.
     may_repeat: bool,
 }
 
+/// Sends what is in `request`, and waits for the head of the answer. If nothing of it was written, it is put
+/// back.
 async fn exchange(
     lease: &mut Lease<RequestBody>,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     context: &RequestContext,
 ) -> Result<Response<Incoming>, Failed> {
     let longest = context.snapshot().config.server.timeouts.upstream_response;
     context.connection().deadline().start(context.connection().now(), longest);
-    let answer = within_deadline(context, lease.send(request)).await;
+    let answer = lease.send(request.take().expect("a request is sent once, or put back"));
+    let answer = within_deadline(context, answer).await;
     let fault = context.upload().and_then(|upload| upload.fault());
     match answer {
         // Nobody asked for another protocol: such an answer has no meaning (RFC 9110 §15.2.2).
         Some(Ok(response)) if response.status() == 101 => {
-            Err(Failed { refusal: Refusal::UpstreamProtocol, unsent: None, may_repeat: false })
+            Err(Failed { refusal: Refusal::UpstreamProtocol, may_repeat: false })
         }
         Some(Ok(response)) => {
             context.connection().deadline().clear();
             Ok(response)
         }
-        Some(Err(Unanswered { error, unsent })) => Err(Failed {
-            refusal: fault.unwrap_or(Refusal::UpstreamProtocol),
-            unsent,
-            may_repeat: fault.is_none()
-                && (error.is_incomplete_message() || error.is_canceled() || is_io(&error)),
-        }),
+        Some(Err(mut unanswered)) => {
+            *request = unanswered.take_message();
+            let error = unanswered.error();
+            let died = error.is_incomplete_message() || error.is_canceled() || is_io(error);
+            let refusal = fault.unwrap_or(Refusal::UpstreamProtocol);
+            Err(Failed { refusal, may_repeat: died && fault.is_none() })
+        }
         None => {
             let awaits_client = context.upload().is_some_and(|upload| upload.awaits_client());
             let refusal =
                 if awaits_client { Refusal::RequestTimeout } else { Refusal::UpstreamTimeout };
-            Err(Failed { refusal: fault.unwrap_or(refusal), unsent: None, may_repeat: false })
+            Err(Failed { refusal: fault.unwrap_or(refusal), may_repeat: false })
         }
     }
 }
@@ -161,19 +160,12 @@ fn is_io(error: &hyper::Error) -> bool {
 }
 
 /// A copy to send again if `request` gets lost with a reused connection, where that is safe.
-fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+fn replayable(request: &Request<RequestBody>) -> Option<Replay> {
     let is_idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
     );
-    if !is_idempotent || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    Some(copy)
+    if is_idempotent && request.body().is_end_stream() { Replay::of(request) } else { None }
 }
 
 /// `None` if the connection's deadline passes first.

@@ -95,7 +95,13 @@ impl Survey {
     /// RFC 9110 §7.6.1: every field that any `Connection` line lists belongs to this connection only.
     /// The framing fields do not, whatever the line says.
     fn see_connection(&mut self, head: &Parts) -> Result<(), Refusal> {
-        for token in head.headers.get_all(CONNECTION).iter().flat_map(tokens) {
+        for token in head
+            .headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(tokens)
+            .filter(|token| names_field(token))
+        {
             if token.eq_ignore_ascii_case(b"upgrade") && asks_for_other_protocol(&head.headers) {
                 return Err(Refusal::UpgradeNotSupported);
             }
@@ -201,7 +207,11 @@ pub(super) fn finish(headers: &mut HeaderMap, request_id: &HeaderValue) {
     for name in headers.keys() {
         match name.as_str() {
             "connection" => {
-                let listed = headers.get_all(CONNECTION).iter().flat_map(tokens);
+                let listed = headers
+                    .get_all(CONNECTION)
+                    .iter()
+                    .flat_map(tokens)
+                    .filter(|token| names_field(token));
                 let is_kept = |name: &HeaderName| matches!(*name, CONTENT_LENGTH);
                 remove.extend(
                     listed
@@ -274,6 +284,11 @@ fn asks_for_other_protocol(headers: &HeaderMap) -> bool {
         .iter()
         .flat_map(tokens)
         .any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+}
+
+/// Whether a connection option can be the name of a field that is not looked at anyway.
+fn names_field(option: &[u8]) -> bool {
+    !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
 }
 
 fn is_ours(folded: &str, ours: &IdentityHeaders) -> bool {

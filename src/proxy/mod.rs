@@ -20,6 +20,7 @@ pub mod error;
 mod forward;
 pub mod forwarded;
 mod headers;
+mod replay;
 pub mod request_id;
 
 use std::cell::RefCell;
@@ -33,7 +34,7 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -72,7 +73,7 @@ impl Proxy {
             clock: Clock::new(),
             request_ids: RequestIds::new()?,
             round_robin: RoundRobin::default(),
-            client: Client::new(),
+            client: Client::default(),
             log,
         })
     }
@@ -94,10 +95,14 @@ impl Proxy {
         connection: &Rc<ConnectionInfo>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        connection.request_started(!request.body().is_end_stream());
         let (head, body) = request.into_parts();
-        connection.request_started(!body.is_end_stream());
         let mut context = RequestContext::start(self, connection, Some(&head));
-        match self.answer(head, body, &mut context).await {
+        let answer = match permitted(head, body, &mut context) {
+            Ok((permit, request)) => forward::send(self, permit, request, &mut context).await,
+            Err(refusal) => Err(refusal),
+        };
+        match answer {
             Ok((response, lease)) => {
                 let (mut head, body) = response.into_parts();
                 context.saw_status(head.status);
@@ -105,32 +110,11 @@ impl Proxy {
                 if context.is_last_on_connection() {
                     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
+                head.version = Version::HTTP_11;
                 Response::from_parts(head, ResponseBody::upstream(body, lease, context))
             }
             Err(refusal) => refuse(refusal, context),
         }
-    }
-
-    async fn answer(
-        &self,
-        mut head: Parts,
-        body: Incoming,
-        context: &mut RequestContext,
-    ) -> Result<forward::Answer, Refusal> {
-        let (permit, survey) = admit(&mut head, context)?;
-        let request_body = upload(&head, body, context)?;
-        let snapshot = Arc::clone(context.snapshot());
-        let outgoing = Outgoing {
-            names: &snapshot.config.identity,
-            identity: permit.identity().map(|identity| &**identity),
-            request_id: context.request_id(),
-            via: context.connection().via(),
-            peer_is_trusted: context.peer_is_trusted(),
-            default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
-        };
-        headers::prepare(&mut head, &survey, &outgoing);
-        let request = Request::from_parts(head, request_body);
-        forward::send(self, permit, request, context).await
     }
 
     /// Answers what came over `connection` and could not be read as a request; the bytes of a whole answer.
@@ -155,6 +139,27 @@ impl Proxy {
         context.count_out(response.body().len());
         Bytes::from(bytes)
     }
+}
+
+/// The request as it may go on, and the permit for it.
+fn permitted(
+    mut head: Parts,
+    body: Incoming,
+    context: &mut RequestContext,
+) -> Result<(Permit, Request<RequestBody>), Refusal> {
+    let (permit, survey) = admit(&mut head, context)?;
+    let body = upload(&head, body, context)?;
+    let snapshot = context.snapshot();
+    let outgoing = Outgoing {
+        names: &snapshot.config.identity,
+        identity: permit.identity().map(|identity| &**identity),
+        request_id: context.request_id(),
+        via: context.connection().via(),
+        peer_is_trusted: context.peer_is_trusted(),
+        default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
+    };
+    headers::prepare(&mut head, &survey, &outgoing);
+    Ok((permit, Request::from_parts(head, body)))
 }
 
 /// Everything that is decided about a request before anything of it goes on.

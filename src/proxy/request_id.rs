@@ -51,14 +51,20 @@ impl RequestIds {
             // An odd factor makes neighbours look unlike each other and keeps every id unique.
             let made = self.made.get().wrapping_add(1);
             self.made.set(made);
-            for half in [self.worker, made.wrapping_mul(0x9e37_79b9_7f4a_7c15)] {
-                for shift in (0..64).step_by(4).rev() {
-                    batch.extend_from_slice(&[b"0123456789abcdef"[(half >> shift) as usize & 0xf]]);
-                }
-            }
+            batch.extend_from_slice(&digits(self.worker));
+            batch.extend_from_slice(&digits(made.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         }
         batch.freeze()
     }
+}
+
+fn digits(number: u64) -> [u8; DIGITS / 2] {
+    let mut digits = [0; DIGITS / 2];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        pair[1] = b"0123456789abcdef"[usize::from(byte & 0xf)];
+    }
+    digits
 }
 
 /// The id a trusted proxy gave the request, if there is exactly one and it is well-formed.

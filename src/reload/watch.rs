@@ -5,13 +5,15 @@
 //! it is time to look; whether something changed, a [`Fingerprint`] says.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -42,28 +44,34 @@ pub(super) struct Watch {
     /// `None` where the system has no watches left; then only looking now and then helps.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
+    /// What the files are called in them.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
 }
 
 impl Watch {
     /// Watches nothing yet.
     pub(super) fn new() -> Self {
         let heard = Arc::new(Notify::new());
-        let notify = Arc::clone(&heard);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event too, and we read them ourselves.
-            if !event.is_ok_and(|event| event.kind.is_access()) {
+        let names: Arc<Mutex<BTreeSet<OsString>>> = Arc::default();
+        let (notify, ours) = (Arc::clone(&heard), Arc::clone(&names));
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            let ours = ours.lock().unwrap_or_else(PoisonError::into_inner);
+            if !event.is_ok_and(|event| is_of_no_concern(&event, &ours)) {
                 notify.notify_one();
             }
         });
         let watcher = watcher.inspect_err(|error| {
             tracing::warn!(%error, "files cannot be watched; changes are found within seconds instead");
         });
-        Self { heard, watcher: watcher.ok(), folders: BTreeSet::new() }
+        Self { heard, watcher: watcher.ok(), folders: BTreeSet::new(), names }
     }
 
     /// Watches the files at `paths` from here on, and no others.
     pub(super) fn follow(&mut self, paths: &[PathBuf]) {
-        let folders: BTreeSet<PathBuf> = paths.iter().flat_map(|path| folders(path)).collect();
+        let ways: BTreeSet<PathBuf> = paths.iter().flat_map(|path| way(path)).collect();
+        let names = ways.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned).collect();
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        let folders: BTreeSet<PathBuf> = ways.iter().flat_map(|path| folders(path)).collect();
         let Some(watcher) = &mut self.watcher else { return };
         for folder in self.folders.difference(&folders) {
             // It may be gone, and its watch with it.
@@ -87,22 +95,39 @@ impl Watch {
     }
 }
 
-/// The folder that `path` is in, and the folders of what it leads to over symbolic links.
-fn folders(path: &Path) -> BTreeSet<PathBuf> {
-    let mut folders = BTreeSet::new();
-    let mut path = path.to_owned();
+/// Reading a file is an event too, and we read them ourselves; and a log that grows beside our files says
+/// nothing about them.
+fn is_of_no_concern(event: &Event, names: &BTreeSet<OsString>) -> bool {
+    let is_ours = |path: &PathBuf| path.file_name().is_some_and(|name| names.contains(name));
+    match event.kind {
+        EventKind::Access(_) => true,
+        EventKind::Modify(ModifyKind::Data(_)) => !event.paths.iter().any(is_ours),
+        _ => false,
+    }
+}
+
+/// `path`, and what it leads to over symbolic links.
+fn way(path: &Path) -> Vec<PathBuf> {
+    let mut way = vec![path.to_owned()];
     // As many links as the kernel follows (path_resolution(7)).
     for _ in 0..40 {
-        let folder =
-            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        folders.insert(folder.to_owned());
-        folders.extend(folder.canonicalize());
-        match fs::read_link(&path) {
-            Ok(target) => path = folder.join(target),
+        let last = &way[way.len() - 1];
+        match fs::read_link(last) {
+            Ok(target) => way.push(parent(last).join(target)),
             Err(_) => break,
         }
     }
-    folders
+    way
+}
+
+/// The folder that `path` is in, as it is written and as it really is.
+fn folders(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let folder = parent(path);
+    [folder.to_owned()].into_iter().chain(folder.canonicalize())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -119,7 +144,8 @@ mod tests {
         fs::write(root.join("v1/keys.toml"), "").expect("a file");
         symlink("v1", root.join("..data")).expect("a link");
         symlink("..data/keys.toml", root.join("keys.toml")).expect("a link");
-        let folders = folders(&root.join("keys.toml"));
+        let folders: BTreeSet<PathBuf> =
+            way(&root.join("keys.toml")).iter().flat_map(|path| folders(path)).collect();
         assert!(folders.contains(&root) && folders.contains(&root.join("v1")), "{folders:?}");
     }
 
@@ -127,13 +153,13 @@ mod tests {
     fn a_fingerprint_tells_files_apart_that_were_swapped() {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("keys.toml");
-        let missing = Fingerprint::of(&[&path]);
+        let missing = Fingerprint::of([&path]);
         fs::write(&path, "one").expect("a file");
-        let first = Fingerprint::of(&[&path]);
+        let first = Fingerprint::of([&path]);
         fs::write(root.path().join("new"), "two").expect("a file");
         fs::rename(root.path().join("new"), &path).expect("a rename");
         assert_ne!(missing, first);
-        assert_ne!(first, Fingerprint::of(&[&path]));
-        assert_eq!(Fingerprint::of(&[&path]), Fingerprint::of(&[&path]));
+        assert_ne!(first, Fingerprint::of([&path]));
+        assert_eq!(Fingerprint::of([&path]), Fingerprint::of([&path]));
     }
 }

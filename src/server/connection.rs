@@ -198,20 +198,27 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Rc<Proxy>,
     drop(snapshot);
     let _registered = drain.register(&connection);
     let end = drive(&http, wire, &stream, &connection, &proxy, &drain).await;
-    close(end, &stream, &connection, &proxy).await;
+    // hyper is done with it: the stream is ours alone again.
+    if let Some(stream) = Rc::into_inner(stream) {
+        close(end, stream.into_inner(), &connection, &proxy).await;
+    }
 }
 
 fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
+    if limits.headers != HYPER_MAX_HEADERS {
+        builder.max_headers(limits.headers);
+    }
     builder
         .half_close(true)
-        .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.max(MIN_BUFFER_BYTES))
         .header_read_timeout(None);
     builder
 }
 
+/// What hyper takes unasked, and then parses without allocating.
+const HYPER_MAX_HEADERS: usize = 100;
 /// The smallest buffer that hyper takes.
 const MIN_BUFFER_BYTES: usize = 8192;
 
@@ -263,7 +270,7 @@ fn has_reset(stream: &SharedStream, cx: &mut Context<'_>) -> bool {
 
 async fn close(
     end: End,
-    stream: &SharedStream,
+    mut stream: TcpStream,
     connection: &Rc<ConnectionInfo>,
     proxy: &Rc<Proxy>,
 ) {
@@ -274,10 +281,9 @@ async fn close(
         }
         End::Closed(_) => None,
     };
-    let mut stream = stream.borrow_mut();
     if connection.is_broken.get() {
         // A reset is the one end that no client takes for the end of a body without a length.
-        let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         return;
     }
     if let Some(refusal) = refusal {

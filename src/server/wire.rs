@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use super::connection::ConnectionInfo;
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
+use crate::upstream::stream::write_gathered;
 
 /// A client's stream, shared between hyper and the connection's driver, which closes it.
 pub(super) type SharedStream = Rc<RefCell<TcpStream>>;
@@ -99,7 +100,7 @@ impl AsyncWrite for Wire {
         if bufs.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        Pin::new(&mut *self.stream.borrow_mut()).poll_write_vectored(cx, bufs)
+        write_gathered(&mut self.stream.borrow_mut(), cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

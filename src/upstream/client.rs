@@ -15,11 +15,17 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::Endpoint;
+use super::stream::Stream;
+
+/// How much is read from an endpoint at once, and how large the head of an answer may be: enough for full
+/// speed on a fast link, and little enough for thousands of connections.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long and how many idle connections are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +42,18 @@ pub struct Client<B> {
     pools: RefCell<Vec<Rc<Pool<B>>>>,
 }
 
+impl<B> Default for Client<B> {
+    /// Without connections.
+    fn default() -> Self {
+        Self { pools: RefCell::default() }
+    }
+}
+
 impl<B> Client<B>
 where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Without connections.
-    pub fn new() -> Self {
-        Self { pools: RefCell::new(Vec::new()) }
-    }
-
     /// The idle connection to `endpoint` that was used last, if there is one that still seems alive.
     pub fn reuse(&self, endpoint: &Endpoint, now: Instant, limits: PoolLimits) -> Option<Lease<B>> {
         let pool = self.pool(endpoint);
@@ -62,7 +70,9 @@ where
     pub async fn connect(&self, endpoint: &Endpoint) -> io::Result<Lease<B>> {
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         stream.set_nodelay(true)?;
-        let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_BUFFER_BYTES);
+        let handshake = builder.handshake(TokioIo::new(Stream(stream))).await;
         let (sender, connection) = handshake.map_err(io::Error::other)?;
         // How a connection ends is told to the request that uses it; an idle one has nobody to tell.
         tokio::task::spawn_local(async move { drop(connection.await) });
@@ -107,14 +117,6 @@ pub struct Lease<B> {
     is_reused: bool,
 }
 
-/// An exchange that did not come to an answer.
-pub struct Unanswered<B> {
-    /// What went wrong.
-    pub error: hyper::Error,
-    /// The request, if nothing of it was written: sending it again is safe, whatever it is.
-    pub unsent: Option<Box<Request<B>>>,
-}
-
 impl<B> Lease<B>
 where
     B: Body<Data = Bytes> + 'static,
@@ -124,12 +126,13 @@ where
         self.is_reused
     }
 
-    /// Sends `request` and waits for the head of the answer.
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
-        self.sender.try_send_request(request).await.map_err(|mut failed| {
-            let unsent = failed.take_message().map(Box::new);
-            Unanswered { error: failed.into_error(), unsent }
-        })
+    /// Sends `request`; the future waits for the head of the answer. Its error gives the request back if
+    /// nothing of it was written: sending it again is safe then, whatever it is.
+    pub fn send(
+        &mut self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
+        self.sender.try_send_request(request)
     }
 
     /// Keeps the connection for the next request. To be called once the request was sent whole and the answer

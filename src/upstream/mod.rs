@@ -4,6 +4,7 @@
 
 pub mod balance;
 pub mod client;
+pub mod stream;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
