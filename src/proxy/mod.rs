@@ -98,8 +98,13 @@ impl Proxy {
         connection.request_started(!request.body().is_end_stream());
         let (head, body) = request.into_parts();
         let mut context = RequestContext::start(self, connection, Some(&head));
-        let answer = match permitted(head, body, &mut context) {
-            Ok((permit, request)) => forward::send(self, permit, request, &mut context).await,
+        let answer = match permitted(head, &mut context) {
+            Ok((permit, head)) => match upload(&head, body, &mut context) {
+                Ok(body) => {
+                    forward::send(self, permit, Request::from_parts(head, body), &mut context).await
+                }
+                Err(refusal) => Err(refusal),
+            },
             Err(refusal) => Err(refusal),
         };
         match answer {
@@ -115,6 +120,21 @@ impl Proxy {
             }
             Err(refusal) => refuse(refusal, context),
         }
+    }
+
+    /// Does with a request's head all that [`handle`](Self::handle) does but send it: for the pipeline bench.
+    ///
+    /// # Errors
+    /// Why it would be refused.
+    #[doc(hidden)]
+    pub fn rehearse(
+        self: &Rc<Self>,
+        connection: &Rc<ConnectionInfo>,
+        head: Parts,
+    ) -> Result<Parts, Refusal> {
+        connection.request_started(false);
+        let mut context = RequestContext::start(self, connection, Some(&head));
+        permitted(head, &mut context).map(|(_, head)| head)
     }
 
     /// Answers what came over `connection` and could not be read as a request; the bytes of a whole answer.
@@ -141,14 +161,9 @@ impl Proxy {
     }
 }
 
-/// The request as it may go on, and the permit for it.
-fn permitted(
-    mut head: Parts,
-    body: Incoming,
-    context: &mut RequestContext,
-) -> Result<(Permit, Request<RequestBody>), Refusal> {
+/// The head as it may go on, and the permit for it.
+fn permitted(mut head: Parts, context: &mut RequestContext) -> Result<(Permit, Parts), Refusal> {
     let (permit, survey) = admit(&mut head, context)?;
-    let body = upload(&head, body, context)?;
     let snapshot = context.snapshot();
     let outgoing = Outgoing {
         names: &snapshot.config.identity,
@@ -159,7 +174,7 @@ fn permitted(
         default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
     };
     headers::prepare(&mut head, &survey, &outgoing);
-    Ok((permit, Request::from_parts(head, body)))
+    Ok((permit, head))
 }
 
 /// Everything that is decided about a request before anything of it goes on.

@@ -71,7 +71,8 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
-    fn new(peer: SocketAddr, timeouts: &Timeouts) -> Self {
+    /// A connection from `peer` that nothing came over yet.
+    pub fn new(peer: SocketAddr, timeouts: &Timeouts) -> Self {
         Self {
             peer,
             via: Via::new(peer),
