@@ -47,7 +47,10 @@ impl Problem {
             request_id,
             realm,
         };
-        Bytes::from(serde_json::to_vec(&body).expect("text and numbers become JSON"))
+        let mut text = serde_json::to_vec(&body).expect("text and numbers become JSON");
+        // For people, whose prompt comes behind it.
+        text.push(b'\n');
+        Bytes::from(text)
     }
 
     /// The whole answer. No cache may keep it: the next request may carry a key.

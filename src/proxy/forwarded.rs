@@ -87,16 +87,22 @@ pub(super) fn is_trusted(networks: &[IpNet], address: IpAddr) -> bool {
     !networks.is_empty() && networks.iter().any(|network| network.contains(&canonical(address)))
 }
 
-/// The client: the peer, or behind trusted proxies the last address in `X-Forwarded-For` that is not one of
-/// theirs. What cannot be read as an address ends the search at the proxy that passed it on.
+/// The client: the peer, or behind trusted proxies the last address in `X-Forwarded-For`, or else in
+/// `Forwarded`, that is not one of theirs. What cannot be read as an address ends the search at the proxy that
+/// passed it on.
 pub(super) fn client(headers: &HeaderMap, networks: &[IpNet], peer: IpAddr) -> IpAddr {
     let mut client = canonical(peer);
     if !is_trusted(networks, client) {
         return client;
     }
-    for line in headers.get_all(&X_FORWARDED_FOR).iter().rev() {
+    let (field, read): (_, fn(&[u8]) -> Option<IpAddr>) =
+        match headers.contains_key(&X_FORWARDED_FOR) {
+            true => (&X_FORWARDED_FOR, read_address),
+            false => (&FORWARDED, read_element),
+        };
+    for line in headers.get_all(field).iter().rev() {
         for element in line.as_bytes().rsplit(|&byte| byte == b',') {
-            let Some(address) = read_address(element) else { return client };
+            let Some(address) = read(element) else { return client };
             client = address;
             if !is_trusted(networks, client) {
                 return client;
@@ -106,10 +112,24 @@ pub(super) fn client(headers: &HeaderMap, networks: &[IpNet], peer: IpAddr) -> I
     client
 }
 
-fn read_address(element: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(element).ok()?.trim();
-    let address = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|a| a.ip()));
-    address.map(canonical)
+/// The address in the `for` parameter of an element of `Forwarded` (RFC 7239 §4).
+fn read_element(element: &[u8]) -> Option<IpAddr> {
+    element.split(|&byte| byte == b';').find_map(|pair| {
+        let (name, value) = pair.trim_ascii().split_at_checked(b"for=".len())?;
+        let node = value
+            .strip_prefix(b"\"")
+            .and_then(|quoted| quoted.strip_suffix(b"\""))
+            .unwrap_or(value);
+        if name.eq_ignore_ascii_case(b"for=") { read_address(node) } else { None }
+    })
+}
+
+/// An address, with a port or without, an IPv6 one in brackets or without.
+fn read_address(node: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(node).ok()?.trim();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    text.parse().ok().or_else(with_port).or_else(in_brackets).map(canonical)
 }
 
 /// An IPv4 address that came over an IPv6 socket is an IPv4 address.
@@ -156,6 +176,16 @@ mod tests {
         check_client("10.0.0.1", &forwarded_for("198.51.100.7, unknown"), "10.0.0.1");
         check_client("10.0.0.1", &forwarded_for("10.0.0.3, 10.0.0.2"), "10.0.0.3");
         check_client("10.0.0.1", &forwarded_for("[2001:db8::1]:4711"), "2001:db8::1");
+        check_client("10.0.0.1", &forwarded_for("[2001:db8::1]"), "2001:db8::1");
+        for (value, expected) in [
+            ("for=198.51.100.7;proto=https", "198.51.100.7"),
+            ("for=203.0.113.9, proto=https; FOR=\"[2001:db8::1]:4711\"", "2001:db8::1"),
+            ("for=198.51.100.7, for=10.9.9.9", "198.51.100.7"),
+            ("for=198.51.100.7, for=_hidden", "10.0.0.1"),
+            ("proto=https", "10.0.0.1"),
+        ] {
+            check_client("10.0.0.1", &[("forwarded", value)], expected);
+        }
         let lines = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "198.51.100.7")];
         check_client("10.0.0.1", &lines, "198.51.100.7");
     }
