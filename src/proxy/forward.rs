@@ -7,7 +7,7 @@
 //! Never here: header rules, or what the client is told.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -27,23 +27,22 @@ use crate::upstream::client::Lease;
 /// An upstream's answer, and the connection it is still being read from.
 pub(super) type Answer = (Response<Incoming>, Lease<RequestBody>);
 
-/// Sends `request` to an endpoint of the upstream that `permit` names, and waits for the head of the answer.
+/// Sends what is in `request` to an endpoint of the upstream that `permit` names, and waits for the head of the answer.
 ///
 /// The request stays in one place until hyper takes it: a future that moves it from hand to hand is several
 /// kilobytes larger, and is moved itself for every request.
 pub(super) async fn send(
     proxy: &Proxy,
     permit: Permit,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     context: &mut RequestContext,
 ) -> Result<Answer, Refusal> {
     let snapshot = Arc::clone(context.snapshot());
     let upstream = &snapshot.upstreams[permit.upstream()];
-    let mut request = Some(request);
     let mut last = Refusal::UpstreamConnect;
     for endpoint in proxy.round_robin.candidates(upstream) {
         context.saw_endpoint(endpoint);
-        match send_to(proxy, endpoint, &mut request, context).await {
+        match send_to(proxy, endpoint, request, context).await {
             Ok(answer) => return Ok(answer),
             Err(refusal) if request.is_none() => return Err(refusal),
             Err(refusal) => last = refusal,
@@ -95,7 +94,7 @@ async fn connect(
 ) -> Result<Lease<RequestBody>, Refusal> {
     let longest = context.snapshot().config.server.timeouts.upstream_connect;
     context.connection().deadline().start(context.connection().now(), longest);
-    match within_deadline(context, proxy.client.connect(endpoint)).await {
+    match within_deadline(context, pin!(proxy.client.connect(endpoint))).await {
         Some(Ok(lease)) => Ok(lease),
         Some(Err(error)) => {
             tracing::warn!(endpoint = endpoint.name(), %error, "endpoint not reachable");
@@ -127,7 +126,7 @@ async fn exchange(
 ) -> Result<Response<Incoming>, Failed> {
     let longest = context.snapshot().config.server.timeouts.upstream_response;
     context.connection().deadline().start(context.connection().now(), longest);
-    let answer = lease.send(request.take().expect("a request is sent once, or put back"));
+    let answer = pin!(lease.send(request.take().expect("a request is sent once, or put back")));
     let answer = within_deadline(context, answer).await;
     let fault = context.upload().and_then(|upload| upload.fault());
     match answer {
@@ -168,12 +167,12 @@ fn replayable(request: &Request<RequestBody>) -> Option<Replay> {
     if is_idempotent && request.body().is_end_stream() { Replay::of(request) } else { None }
 }
 
-/// `None` if the connection's deadline passes first.
-async fn within_deadline<T>(
+/// `None` if the connection's deadline passes first. Takes the future where it is: one taken by value would be
+/// held twice.
+async fn within_deadline<F: Future>(
     context: &RequestContext,
-    future: impl Future<Output = T>,
-) -> Option<T> {
-    let mut future = pin!(future);
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending if context.connection().deadline().has_passed() => Poll::Ready(None),

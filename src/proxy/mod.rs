@@ -30,9 +30,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, WWW_AUTHENTICATE,
-};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, ORIGIN, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
@@ -90,35 +88,32 @@ impl Proxy {
     }
 
     /// Answers one request.
-    pub async fn handle(
+    ///
+    /// What is decided is decided before there is a future: what that holds, is moved for every request.
+    pub fn handle(
         self: &Rc<Self>,
         connection: &Rc<ConnectionInfo>,
         request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
+    ) -> impl Future<Output = Response<ResponseBody>> {
         connection.request_started(!request.body().is_end_stream());
         let (head, body) = request.into_parts();
         let mut context = RequestContext::start(self, connection, Some(&head));
-        let answer = match permitted(head, &mut context) {
-            Ok((permit, head)) => match upload(&head, body, &mut context) {
-                Ok(body) => {
-                    forward::send(self, permit, Request::from_parts(head, body), &mut context).await
-                }
-                Err(refusal) => Err(refusal),
-            },
-            Err(refusal) => Err(refusal),
+        let decided = permitted(head, &mut context).and_then(|(permit, head)| {
+            Ok((permit, Request::from_parts(head, upload(body, &mut context)?)))
+        });
+        let (permit, mut request) = match decided {
+            Ok((permit, request)) => (Ok(permit), Some(request)),
+            Err(refusal) => (Err(refusal), None),
         };
-        match answer {
-            Ok((response, lease)) => {
-                let (mut head, body) = response.into_parts();
-                context.saw_status(head.status);
-                headers::finish(&mut head.headers, context.request_id());
-                if context.is_last_on_connection() {
-                    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                head.version = Version::HTTP_11;
-                Response::from_parts(head, ResponseBody::upstream(body, lease, context))
+        async move {
+            let answer = match permit {
+                Ok(permit) => forward::send(self, permit, &mut request, &mut context).await,
+                Err(refusal) => Err(refusal),
+            };
+            match answer {
+                Ok(answer) => pass_on(answer, context),
+                Err(refusal) => refuse(refusal, context),
             }
-            Err(refusal) => refuse(refusal, context),
         }
     }
 
@@ -218,24 +213,33 @@ fn preflight(head: &Parts, snapshot: &Snapshot) -> Option<Method> {
 }
 
 /// The request's body, bounded. One that says itself that it is too large is refused at once.
-fn upload(
-    head: &Parts,
-    body: Incoming,
-    context: &mut RequestContext,
-) -> Result<RequestBody, Refusal> {
+fn upload(body: Incoming, context: &mut RequestContext) -> Result<RequestBody, Refusal> {
     if body.is_end_stream() {
         return Ok(RequestBody::empty());
     }
     let limit = context.snapshot().config.server.limits.body_bytes;
-    let length =
-        head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.zip(limit).is_some_and(|(length, limit)| length > limit) {
+    if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Refusal::BodyTooLarge);
     }
     let upload =
         Rc::new(Upload::new(Rc::clone(context.connection()), Arc::clone(context.snapshot())));
     context.saw_upload(&upload);
     Ok(RequestBody::streaming(body, upload))
+}
+
+/// Hands the upstream's answer on.
+fn pass_on(
+    (response, lease): forward::Answer,
+    mut context: Box<RequestContext>,
+) -> Response<ResponseBody> {
+    let (mut head, body) = response.into_parts();
+    context.saw_status(head.status);
+    headers::finish(&mut head.headers, context.request_id());
+    if context.is_last_on_connection() {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    head.version = Version::HTTP_11;
+    Response::from_parts(head, ResponseBody::upstream(body, lease, context))
 }
 
 /// Says no.

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -231,9 +232,7 @@ async fn drive(
     proxy: &Rc<Proxy>,
     drain: &Drain,
 ) -> End {
-    let service = service_fn(|request| async move {
-        Ok::<_, Infallible>(proxy.handle(connection, request).await)
-    });
+    let service = service_fn(|request| proxy.handle(connection, request).map(Ok::<_, Infallible>));
     let mut requests = pin!(http.serve_connection(TokioIo::new(wire), service));
     let mut is_draining = false;
     poll_fn(|cx| {
