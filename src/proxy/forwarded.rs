@@ -95,11 +95,9 @@ pub(super) fn client(headers: &HeaderMap, networks: &[IpNet], peer: IpAddr) -> I
     if !is_trusted(networks, client) {
         return client;
     }
-    let (field, read): (_, fn(&[u8]) -> Option<IpAddr>) =
-        match headers.contains_key(&X_FORWARDED_FOR) {
-            true => (&X_FORWARDED_FOR, read_address),
-            false => (&FORWARDED, read_element),
-        };
+    let is_plain = headers.contains_key(&X_FORWARDED_FOR);
+    let field = if is_plain { &X_FORWARDED_FOR } else { &FORWARDED };
+    let read = if is_plain { read_address } else { read_element };
     for line in headers.get_all(field).iter().rev() {
         for element in line.as_bytes().rsplit(|&byte| byte == b',') {
             let Some(address) = read(element) else { return client };
