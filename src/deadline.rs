@@ -19,6 +19,8 @@ pub struct Deadline {
     at: Cell<Option<Instant>>,
     passed: Cell<bool>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// Whether the timer will wake the driver: polling it again would only cost time.
+    is_armed: Cell<bool>,
     /// The driver's, for a wait that another task starts and that ends before the timer would fire.
     driver: RefCell<Option<Waker>>,
 }
@@ -65,6 +67,8 @@ impl Deadline {
         let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if at < timer.deadline() {
             timer.as_mut().reset(at);
+        } else if self.is_armed.get() && !timer.is_elapsed() {
+            return Poll::Pending;
         }
         while timer.as_mut().poll(cx).is_ready() {
             if at <= timer.deadline() {
@@ -73,6 +77,7 @@ impl Deadline {
             }
             timer.as_mut().reset(at);
         }
+        self.is_armed.set(true);
         Poll::Pending
     }
 
@@ -80,6 +85,7 @@ impl Deadline {
         let mut driver = self.driver.borrow_mut();
         if !driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
             *driver = Some(waker.clone());
+            self.is_armed.set(false);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -107,15 +108,16 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
         let Some((incoming, upload)) = self.0.as_mut() else { return Poll::Ready(None) };
         let timeouts = &upload.snapshot.config.server.timeouts;
+        // Polled by the task of the endpoint's connection: the client's may have had no turn for long.
         let deadline = upload.connection.deadline();
         let Poll::Ready(polled) = Pin::new(&mut *incoming).poll_frame(cx) else {
             if !upload.awaits_client.replace(true) {
-                deadline.start(upload.connection.now(), timeouts.request_body_idle);
+                deadline.start(Instant::now(), timeouts.request_body_idle);
             }
             return Poll::Pending;
         };
         upload.awaits_client.set(false);
-        deadline.start(upload.connection.now(), timeouts.upstream_response);
+        deadline.start(Instant::now(), timeouts.upstream_response);
         let mut frame = match polled {
             None => {
                 upload.has_ended.set(true);

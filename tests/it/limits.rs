@@ -77,7 +77,8 @@ fn a_chunked_body_that_grows_above_the_limit_is_413() {
     assert_eq!(stage.passes(within).body.len(), 1000);
     let answer = stage.kw.ask(head + &chunk.repeat(10) + "1\r\nx\r\n0\r\n\r\n");
     assert_eq!((answer.status(), answer.code().as_str()), (413, "body_too_large"));
-    stage.passes(get("/after", &alice.header()));
+    // The upstream may have seen the beginning of the one that was cut off: only the answer is held.
+    assert_eq!(stage.kw.ask(get("/after", &alice.header())).status(), 200);
 }
 
 /// The connection is closed, after a 408 or without a word.
