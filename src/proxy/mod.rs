@@ -10,6 +10,7 @@
 //! permit     = authorize(route, method, caller) no way around
 //! headers::prepare(head)                        strip, then set
 //! answer     = forward::send(permit, request)   takes the permit by value
+//! pass_on(answer) or refuse(refusal)            the context goes along, to the last byte
 //! ```
 //!
 //! Every phase is a plain function of a module below; the branching is here.

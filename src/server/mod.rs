@@ -1,7 +1,9 @@
 //! The data plane: one thread that accepts, and workers that serve.
 //!
-//! [`start`] binds and starts everything; dropping nothing, [`Server::stop`] closes the listeners, lets what
-//! is in flight end, and says what had to be cut.
+//! [`start`] binds and starts everything; [`Server::stop`] closes the listeners, lets what is in flight end, and
+//! says what had to be cut.
+//!
+//! Never here: what is done with a connection (see [`connection`]) or a request.
 
 mod acceptor;
 pub mod connection;
