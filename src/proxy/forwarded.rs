@@ -83,7 +83,7 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
 }
 
 /// Whether `address` is in one of `networks`.
-pub(super) fn is_trusted(networks: &[IpNet], address: IpAddr) -> bool {
+pub fn is_trusted(networks: &[IpNet], address: IpAddr) -> bool {
     !networks.is_empty() && networks.iter().any(|network| network.contains(&canonical(address)))
 }
 

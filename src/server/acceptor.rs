@@ -4,7 +4,7 @@
 //! hand-over costs. Running out of file descriptors is waited out, and said.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::worker::{Arrival, WorkerHandle};
 use crate::limit::ConnectionLimit;
+use crate::proxy::forwarded::is_trusted;
 use crate::snapshot::Shared;
 
 /// How long to wait when accepting fails for want of something the process has run out of.
@@ -69,11 +70,12 @@ impl Acceptor {
         trouble: &mut Trouble,
     ) {
         let address = peer.ip().to_canonical();
-        let slot = if self.is_trusted(address) {
+        let snapshot = self.shared.current().load_full();
+        let server = &snapshot.config.server;
+        let slot = if is_trusted(&server.trusted_proxies, address) {
             self.limit.admit_trusted(place)
         } else {
-            let snapshot = self.shared.current().load_full();
-            let most = snapshot.config.server.limits.connections_per_client;
+            let most = server.limits.connections_per_client;
             let Some(slot) = self.limit.admit(place, address, most) else {
                 trouble.say("a client has as many connections as [server.limits] connections_per_client allows; \
                              one more was closed");
@@ -91,11 +93,6 @@ impl Acceptor {
             // The client left while it was being accepted.
             Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
         }
-    }
-
-    fn is_trusted(&self, address: IpAddr) -> bool {
-        let snapshot = self.shared.current().load_full();
-        snapshot.config.server.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 }
 
