@@ -201,8 +201,15 @@ fn a_malformed_chunk_ends_the_request_and_the_connection() {
         let targets = stage.app.targets();
         assert!(!targets.iter().any(|target| target == "/smuggled"), "{chunks:?}: {targets:?}");
         // The half-sent request must not be finished by somebody else's.
-        stage.kw.get("/after", &alice);
-        assert_eq!(stage.app.targets().last().map(String::as_str), Some("/after"), "{chunks:?}");
+        // The upstream may notice the half-sent one later than this one: they are on two connections.
+        assert_eq!(stage.kw.get("/after", &alice).status(), 200, "{chunks:?}");
+        let targets = stage.app.targets();
+        assert_eq!(
+            targets.iter().filter(|target| *target == "/after").count(),
+            1,
+            "{chunks:?}: {targets:?}"
+        );
+        assert!(!targets.iter().any(|target| target == "/smuggled"), "{chunks:?}: {targets:?}");
     }
 }
 
