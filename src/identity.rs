@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 /// Most roles one configuration may declare: a [`RoleSet`] is one machine word pair.
 pub const MAX_ROLES: usize = 128;
@@ -141,7 +140,6 @@ pub enum AdminScope {
 pub struct Role {
     index: u8,
     name: RoleName,
-    header: HeaderValue,
     admin: AdminScope,
     /// The roles this one is or inherits from: it passes wherever one of them does.
     passes_as: RoleSet,
@@ -151,11 +149,6 @@ impl Role {
     /// The role's name.
     pub fn name(&self) -> &RoleName {
         &self.name
-    }
-
-    /// The name as a header value; cloning it copies no bytes.
-    pub fn header(&self) -> &HeaderValue {
-        &self.header
     }
 
     /// How far the role may manage keys.
@@ -252,12 +245,9 @@ impl Roles {
             if ancestors & (1 << index) != 0 {
                 errors.push(RolesError::Cycle { role: declaration.name.clone() });
             }
-            let header = HeaderValue::from_str(declaration.name.as_str())
-                .expect("a role name holds header-safe characters only");
             let role = Role {
                 index: u8::try_from(index).expect("MAX_ROLES fits in a byte"),
                 name: declaration.name.clone(),
-                header,
                 admin: declaration.admin,
                 passes_as: RoleSet(ancestors | 1 << index),
             };
@@ -294,10 +284,9 @@ fn ancestors(start: usize, parents: &[Vec<usize>]) -> u128 {
 /// Who a verified key stands for.
 ///
 /// The three texts share one allocation: among a million keys that is what keeps the table small.
-/// Header values are slices of it, so sending them copies nothing.
 #[derive(Debug)]
 pub struct Identity {
-    text: Bytes,
+    text: Box<str>,
     key_id_len: u8,
     user_len: u8,
     role: Arc<Role>,
@@ -309,7 +298,7 @@ impl Identity {
         const _: () = assert!(MAX_NAME_BYTES <= u8::MAX as usize);
         let text = [key_id.as_str(), user.as_str(), label.as_str()].concat();
         Self {
-            text: Bytes::from(text),
+            text: text.into_boxed_str(),
             key_id_len: key_id.as_str().len() as u8,
             user_len: user.as_str().len() as u8,
             role,
@@ -321,45 +310,25 @@ impl Identity {
         (key_id_end, key_id_end + usize::from(self.user_len))
     }
 
-    fn str(&self, range: std::ops::Range<usize>) -> &str {
-        std::str::from_utf8(&self.text[range]).expect("cut where the parts were joined")
-    }
-
     /// The id of the key.
     pub fn key_id(&self) -> &str {
-        self.str(0..self.bounds().0)
+        &self.text[..self.bounds().0]
     }
 
     /// The user the key belongs to.
     pub fn user(&self) -> &str {
         let (start, end) = self.bounds();
-        self.str(start..end)
+        &self.text[start..end]
     }
 
     /// What people call the key.
     pub fn label(&self) -> &str {
-        self.str(self.bounds().1..self.text.len())
+        &self.text[self.bounds().1..]
     }
 
     /// The role of the key.
     pub fn role(&self) -> &Role {
         &self.role
-    }
-
-    /// The key id as a header value.
-    pub fn key_id_header(&self) -> HeaderValue {
-        self.header(0..self.bounds().0)
-    }
-
-    /// The user as a header value.
-    pub fn user_header(&self) -> HeaderValue {
-        let (start, end) = self.bounds();
-        self.header(start..end)
-    }
-
-    fn header(&self, range: std::ops::Range<usize>) -> HeaderValue {
-        HeaderValue::from_maybe_shared(self.text.slice(range))
-            .expect("names hold header-safe characters only")
     }
 }
 

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -20,7 +19,7 @@ use super::error::Refusal;
 use super::headers;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
-use crate::upstream::client::Lease;
+use crate::upstream::exchange::Exchange;
 
 /// What is known of a request's body while it goes by.
 pub struct Upload {
@@ -108,16 +107,15 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
         let Some((incoming, upload)) = self.0.as_mut() else { return Poll::Ready(None) };
         let timeouts = &upload.snapshot.config.server.timeouts;
-        // Polled by the task of the endpoint's connection: the client's may have had no turn for long.
-        let deadline = upload.connection.deadline();
+        let (deadline, now) = (upload.connection.deadline(), upload.connection.now());
         let Poll::Ready(polled) = Pin::new(&mut *incoming).poll_frame(cx) else {
             if !upload.awaits_client.replace(true) {
-                deadline.start(Instant::now(), timeouts.request_body_idle);
+                deadline.start(now, timeouts.request_body_idle);
             }
             return Poll::Pending;
         };
         upload.awaits_client.set(false);
-        deadline.start(Instant::now(), timeouts.upstream_response);
+        deadline.start(now, timeouts.upstream_response);
         let mut frame = match polled {
             None => {
                 upload.has_ended.set(true);
@@ -163,36 +161,34 @@ pub struct ResponseBody {
 
 enum Source {
     /// Ours.
-    Own(Option<Bytes>),
-    /// The upstream's; the lease goes back when it ends well.
-    Upstream(Incoming, Option<Lease<RequestBody>>),
+    Own(Bytes),
+    /// The upstream's.
+    Upstream(Box<Exchange<RequestBody>>),
 }
 
 impl ResponseBody {
     /// An answer of ours.
     pub(super) fn own(body: Bytes, context: Box<RequestContext>) -> Self {
-        Self { source: Source::Own(Some(body)), context }
+        Self { source: Source::Own(body), context }
     }
 
-    /// The upstream's answer over the connection under `lease`.
+    /// The upstream's answer, the rest of which comes from `exchange`.
     pub(super) fn upstream(
-        incoming: Incoming,
-        lease: Lease<RequestBody>,
+        exchange: Box<Exchange<RequestBody>>,
         context: Box<RequestContext>,
     ) -> Self {
-        let mut body = Self { source: Source::Upstream(incoming, Some(lease)), context };
-        body.give_back_at_end();
+        let mut body = Self { source: Source::Upstream(exchange), context };
+        body.finish_at_end();
         body
     }
 
-    /// Gives the connection back once the answer was read and the request was sent, both whole.
-    fn give_back_at_end(&mut self) {
-        let Source::Upstream(incoming, lease) = &mut self.source else { return };
-        if incoming.is_end_stream()
-            && self.context.upload_has_ended()
-            && let Some(lease) = lease.take()
+    /// Lets go of the connection to the endpoint as soon as the answer was read whole.
+    fn finish_at_end(&mut self) {
+        if matches!(&self.source, Source::Upstream(exchange) if exchange.has_ended())
+            && let Source::Upstream(exchange) =
+                std::mem::replace(&mut self.source, Source::Own(Bytes::new()))
         {
-            self.context.give_back(lease);
+            self.context.finish(exchange);
         }
     }
 }
@@ -206,49 +202,46 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
         let this = &mut *self;
-        let incoming = match &mut this.source {
+        let exchange = match &mut this.source {
+            Source::Own(body) if body.is_empty() => return Poll::Ready(None),
             Source::Own(body) => {
-                let Some(body) = body.take().filter(|body| !body.is_empty()) else {
-                    return Poll::Ready(None);
-                };
+                let body = std::mem::take(body);
                 this.context.count_out(body.len());
                 return Poll::Ready(Some(Ok(Frame::data(body))));
             }
-            Source::Upstream(incoming, _) => incoming,
+            Source::Upstream(exchange) => exchange,
         };
-        match Pin::new(&mut *incoming).poll_frame(cx) {
+        match exchange.poll_frame(cx) {
             Poll::Pending if this.context.connection().deadline().has_passed() => {
                 Poll::Ready(Some(Err(this.context.break_off(Refusal::UpstreamTimeout))))
             }
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
                 this.context.count_out(frame.data_ref().map_or(0, Bytes::len));
-                this.give_back_at_end();
+                this.finish_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                this.give_back_at_end();
+                this.finish_at_end();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(_))) => {
-                Poll::Ready(Some(Err(this.context.break_off(Refusal::UpstreamProtocol))))
+            Poll::Ready(Some(Err(fault))) => {
+                Poll::Ready(Some(Err(this.context.break_off_upstream(&fault))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Own(body) => body.as_ref().is_none_or(Bytes::is_empty),
-            Source::Upstream(incoming, _) => incoming.is_end_stream(),
+            Source::Own(body) => body.is_empty(),
+            Source::Upstream(exchange) => exchange.has_ended(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Own(body) => {
-                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
-            }
-            Source::Upstream(incoming, _) => incoming.size_hint(),
+            Source::Own(body) => SizeHint::with_exact(body.len() as u64),
+            Source::Upstream(exchange) => exchange.size_hint(),
         }
     }
 }

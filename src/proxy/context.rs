@@ -21,7 +21,7 @@ use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::upstream::Endpoint;
-use crate::upstream::client::Lease;
+use crate::upstream::exchange::{Exchange, Fault};
 
 /// The code of a request whose client left before it was answered; there is no status then.
 const CLIENT_LEFT: &str = "client_left";
@@ -146,10 +146,6 @@ impl RequestContext {
         self.upload.as_deref()
     }
 
-    pub(super) fn upload_has_ended(&self) -> bool {
-        self.upload.as_ref().is_none_or(|upload| upload.has_ended())
-    }
-
     pub(super) fn count_out(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
     }
@@ -161,8 +157,16 @@ impl RequestContext {
         BrokenBody
     }
 
-    pub(super) fn give_back(&self, lease: Lease<RequestBody>) {
-        lease.give_back(self.connection.now(), self.snapshot.pool_limits);
+    /// Notes that the endpoint did not bring its answer to an end.
+    pub(super) fn break_off_upstream(&mut self, fault: &Fault) -> BrokenBody {
+        let refusal = self.upload().and_then(Upload::fault).unwrap_or(Refusal::UpstreamProtocol);
+        let endpoint = self.endpoint.as_ref().map_or("", |endpoint| endpoint.name());
+        tracing::warn!(endpoint, %fault, "an answer of the endpoint broke off");
+        self.break_off(refusal)
+    }
+
+    pub(super) fn finish(&self, exchange: Box<Exchange<RequestBody>>) {
+        exchange.finish(self.connection.now(), self.snapshot.pool_limits);
     }
 
     /// Notes the refusal and says it in problem+json.

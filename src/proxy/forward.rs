@@ -7,42 +7,48 @@
 //! Never here: header rules, or what the client is told.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::response::Parts;
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::Proxy;
 use super::body::RequestBody;
 use super::context::RequestContext;
 use super::error::Refusal;
-use super::replay::Replay;
 use crate::policy::Permit;
 use crate::upstream::Endpoint;
 use crate::upstream::client::Lease;
+use crate::upstream::exchange::{Exchange, Fault};
+use crate::upstream::request::RequestHead;
 
-/// An upstream's answer, and the connection it is still being read from.
-pub(super) type Answer = (Response<Incoming>, Lease<RequestBody>);
+/// The head of an upstream's answer, and the exchange that the rest of it comes from.
+pub(super) type Answer = (Parts, Box<Exchange<RequestBody>>);
 
-/// Sends what is in `request` to an endpoint of the upstream that `permit` names, and waits for the head of the answer.
-///
-/// The request stays in one place until hyper takes it: a future that moves it from hand to hand is several
-/// kilobytes larger, and is moved itself for every request.
+/// A request as it is forwarded.
+pub(super) struct Outgoing {
+    pub(super) head: RequestHead,
+    pub(super) body: RequestBody,
+    /// Whether doing it twice is as good as doing it once (RFC 9110 §9.2.2).
+    pub(super) is_idempotent: bool,
+}
+
+/// Sends `request` to an endpoint of the upstream that `permit` names, and waits for the head of the answer.
 pub(super) async fn send(
     proxy: &Proxy,
     permit: Permit,
-    request: &mut Option<Request<RequestBody>>,
+    request: Outgoing,
     context: &mut RequestContext,
 ) -> Result<Answer, Refusal> {
     let snapshot = Arc::clone(context.snapshot());
     let upstream = &snapshot.upstreams[permit.upstream()];
+    let mut request = Some(request);
     let mut last = Refusal::UpstreamConnect;
     for endpoint in proxy.round_robin.candidates(upstream) {
         context.saw_endpoint(endpoint);
-        match send_to(proxy, endpoint, request, context).await {
+        match send_to(proxy, endpoint, &mut request, context).await {
             Ok(answer) => return Ok(answer),
             Err(refusal) if request.is_none() => return Err(refusal),
             Err(refusal) => last = refusal,
@@ -56,7 +62,7 @@ pub(super) async fn send(
 async fn send_to(
     proxy: &Proxy,
     endpoint: &Endpoint,
-    request: &mut Option<Request<RequestBody>>,
+    request: &mut Option<Outgoing>,
     context: &RequestContext,
 ) -> Result<Answer, Refusal> {
     let limits = context.snapshot().pool_limits;
@@ -64,26 +70,28 @@ async fn send_to(
     loop {
         let now = context.connection().now();
         let reused = if may_reuse { proxy.client.reuse(endpoint, now, limits) } else { None };
-        let (mut lease, copy) = match reused {
-            Some(lease) => (lease, request.as_ref().and_then(replayable)),
-            None => (Box::pin(connect(proxy, endpoint, context)).await?, None),
+        let lease = match reused {
+            Some(lease) => lease,
+            None => connect(proxy, endpoint, context).await?,
         };
-        let failed = match exchange(&mut lease, request, context).await {
-            Ok(response) => return Ok((response, lease)),
+        let Outgoing { head, body, is_idempotent } =
+            request.take().expect("a request is sent once, or put back");
+        let may_repeat = is_idempotent && body.is_end_stream();
+        let mut exchange = lease.exchange(head, body);
+        let (is_closed, refusal) = match answer(&mut exchange, endpoint, context).await {
+            Ok(head) => return Ok((head, exchange)),
             Err(failed) => failed,
         };
-        let is_back = request.is_some();
-        if !lease.is_reused() {
-            return Err(failed.refusal);
+        let (is_reused, is_unsent) = (exchange.is_reused(), exchange.is_unsent());
+        if is_unsent || (is_closed && may_repeat && is_reused) {
+            let (head, body) = exchange.into_request();
+            *request = Some(Outgoing { head, body, is_idempotent });
         }
-        match copy {
-            _ if is_back => {}
-            // Not one dead connection after the other: the next one is new.
-            Some(copy) if failed.may_repeat => {
-                (*request, may_reuse) = (Some(copy.with_body(RequestBody::empty())), false)
-            }
-            _ => return Err(failed.refusal),
+        if !is_reused || request.is_none() {
+            return Err(refusal);
         }
+        // Not one dead connection after the other: the next one is new.
+        may_reuse = is_unsent;
     }
 }
 
@@ -91,10 +99,10 @@ async fn connect(
     proxy: &Proxy,
     endpoint: &Endpoint,
     context: &RequestContext,
-) -> Result<Lease<RequestBody>, Refusal> {
+) -> Result<Lease, Refusal> {
     let longest = context.snapshot().config.server.timeouts.upstream_connect;
-    context.connection().deadline().start(context.connection().now(), longest);
-    match within_deadline(context, pin!(proxy.client.connect(endpoint))).await {
+    let mut connecting = Box::pin(proxy.client.connect(endpoint));
+    match within(longest, context, |cx| connecting.as_mut().poll(cx)).await {
         Some(Ok(lease)) => Ok(lease),
         Some(Err(error)) => {
             tracing::warn!(endpoint = endpoint.name(), %error, "endpoint not reachable");
@@ -110,72 +118,48 @@ async fn connect(
     }
 }
 
-/// An exchange without an answer.
-struct Failed {
-    refusal: Refusal,
-    /// Whether the connection died without a byte of an answer.
-    may_repeat: bool,
-}
-
-/// Sends what is in `request`, and waits for the head of the answer. If nothing of it was written, it is put
-/// back.
-async fn exchange(
-    lease: &mut Lease<RequestBody>,
-    request: &mut Option<Request<RequestBody>>,
+/// Waits for the head of the answer. Without one, says whether the connection was closed without a byte of an
+/// answer, and what the client gets.
+async fn answer(
+    exchange: &mut Exchange<RequestBody>,
+    endpoint: &Endpoint,
     context: &RequestContext,
-) -> Result<Response<Incoming>, Failed> {
+) -> Result<Parts, (bool, Refusal)> {
     let longest = context.snapshot().config.server.timeouts.upstream_response;
-    context.connection().deadline().start(context.connection().now(), longest);
-    let answer = pin!(lease.send(request.take().expect("a request is sent once, or put back")));
-    let answer = within_deadline(context, answer).await;
-    let fault = context.upload().and_then(|upload| upload.fault());
-    match answer {
+    let answer = within(longest, context, |cx| exchange.poll_head(cx)).await;
+    let upload = context.upload();
+    let fault = match answer {
         // Nobody asked for another protocol: such an answer has no meaning (RFC 9110 §15.2.2).
-        Some(Ok(response)) if response.status() == 101 => {
-            Err(Failed { refusal: Refusal::UpstreamProtocol, may_repeat: false })
-        }
-        Some(Ok(response)) => {
+        Some(Ok(head)) if head.status == 101 => Fault::Malformed("it switches protocols unasked"),
+        Some(Ok(head)) => {
             context.connection().deadline().clear();
-            Ok(response)
+            return Ok(head);
         }
-        Some(Err(mut unanswered)) => {
-            *request = unanswered.take_message();
-            let error = unanswered.error();
-            let died = error.is_incomplete_message() || error.is_canceled() || is_io(error);
-            let refusal = fault.unwrap_or(Refusal::UpstreamProtocol);
-            Err(Failed { refusal, may_repeat: died && fault.is_none() })
+        Some(Err(fault)) => fault,
+        None if upload.is_some_and(|upload| upload.awaits_client()) => {
+            return Err((false, Refusal::RequestTimeout));
         }
-        None => {
-            let awaits_client = context.upload().is_some_and(|upload| upload.awaits_client());
-            let refusal =
-                if awaits_client { Refusal::RequestTimeout } else { Refusal::UpstreamTimeout };
-            Err(Failed { refusal: fault.unwrap_or(refusal), may_repeat: false })
-        }
+        None => return Err((false, Refusal::UpstreamTimeout)),
+    };
+    if let Some(refusal) = upload.and_then(|upload| upload.fault()) {
+        return Err((false, refusal));
     }
+    tracing::warn!(endpoint = endpoint.name(), %fault, "no answer from endpoint");
+    Err((matches!(fault, Fault::Closed { in_answer: false, .. }), Refusal::UpstreamProtocol))
 }
 
-fn is_io(error: &hyper::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
-}
-
-/// A copy to send again if `request` gets lost with a reused connection, where that is safe.
-fn replayable(request: &Request<RequestBody>) -> Option<Replay> {
-    let is_idempotent = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-    );
-    if is_idempotent && request.body().is_end_stream() { Replay::of(request) } else { None }
-}
-
-/// `None` if the connection's deadline passes first. Takes the future where it is: one taken by value would be
-/// held twice.
-async fn within_deadline<F: Future>(
+/// What `poll` comes to; `None` if it takes longer than `longest`, or than what another wait that begins
+/// meanwhile allows.
+async fn within<T>(
+    longest: Duration,
     context: &RequestContext,
-    mut future: Pin<&mut F>,
-) -> Option<F::Output> {
-    poll_fn(|cx| match future.as_mut().poll(cx) {
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Option<T> {
+    let connection = context.connection();
+    connection.deadline().start(connection.now(), longest);
+    poll_fn(|cx| match poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if context.connection().deadline().has_passed() => Poll::Ready(None),
+        Poll::Pending if connection.deadline().has_passed() => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
     .await

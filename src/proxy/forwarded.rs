@@ -6,9 +6,11 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{FORWARDED, HOST};
+use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+use crate::upstream::request::RequestHead;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -19,67 +21,64 @@ pub(super) fn is_forwarded(folded: &str) -> bool {
     folded == "forwarded" || folded.starts_with("x-forwarded-")
 }
 
-/// What a connection tells about itself, as header values built once.
+/// Whether `name` is a list that each proxy continues: ours takes the place of the client's.
+pub(super) fn is_continued(name: &HeaderName) -> bool {
+    *name == FORWARDED || *name == X_FORWARDED_FOR
+}
+
+/// What a connection tells about itself, as text made once.
 #[derive(Debug)]
 pub struct Via {
-    address: HeaderValue,
+    address: String,
     /// The last `Host` seen, and the `Forwarded` element that goes with it: a client rarely changes it.
-    element: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    element: RefCell<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Via {
     /// For a connection from `peer`.
     pub fn new(peer: SocketAddr) -> Self {
-        let address =
-            HeaderValue::from_str(&canonical(peer.ip()).to_string()).expect("an address is ASCII");
-        Self { address, element: RefCell::new(None) }
+        Self { address: canonical(peer.ip()).to_string(), element: RefCell::default() }
     }
 
-    /// Sets our fields; to be called after the client's were removed, or kept because the peer is trusted.
-    pub(super) fn set(&self, headers: &mut HeaderMap, peer_is_trusted: bool) {
-        let Some(host) = headers.get(HOST).cloned() else { return };
-        let element = self.element(&host);
-        if !peer_is_trusted {
-            headers.insert(&X_FORWARDED_FOR, self.address.clone());
-            headers.insert(&X_FORWARDED_HOST, host);
-            headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-            headers.insert(FORWARDED, element);
+    /// Adds our fields to `ours`; what `clients` say of the way before is continued.
+    pub(super) fn push(&self, ours: &mut RequestHead, clients: Option<&HeaderMap>, host: &[u8]) {
+        self.update_element(host);
+        let address = self.address.as_bytes();
+        let element = &self.element.borrow().1;
+        let Some(clients) = clients else {
+            ours.push(X_FORWARDED_FOR.as_str(), address);
+            ours.push(X_FORWARDED_HOST.as_str(), host);
+            ours.push(X_FORWARDED_PROTO.as_str(), b"http");
+            ours.push(FORWARDED.as_str(), element);
+            return;
+        };
+        ours.push(X_FORWARDED_FOR.as_str(), &continued(clients, &X_FORWARDED_FOR, address));
+        for (name, value) in [(&X_FORWARDED_HOST, host), (&X_FORWARDED_PROTO, b"http")] {
+            if !clients.contains_key(name) {
+                ours.push(name.as_str(), value);
+            }
+        }
+        ours.push(FORWARDED.as_str(), &continued(clients, &FORWARDED, element));
+    }
+
+    fn update_element(&self, host: &[u8]) {
+        let (known, element) = &mut *self.element.borrow_mut();
+        if known == host {
             return;
         }
-        append(headers, &X_FORWARDED_FOR, &self.address);
-        append(headers, &FORWARDED, &element);
-        headers.entry(&X_FORWARDED_HOST).or_insert(host);
-        headers.entry(&X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    }
-
-    fn element(&self, host: &HeaderValue) -> HeaderValue {
-        let mut known = self.element.borrow_mut();
-        if let Some((_, element)) = known.as_ref().filter(|(known, _)| known == host) {
-            return element.clone();
-        }
-        let address = self.address.to_str().expect("an address is ASCII");
-        let node =
-            if address.contains(':') { format!("\"[{address}]\"") } else { address.to_owned() };
-        let host_text = host.to_str().expect("a checked Host is ASCII");
-        let element = HeaderValue::from_str(&format!("for={node};host=\"{host_text}\";proto=http"))
-            .expect("a checked Host holds no control character");
-        *known = Some((host.clone(), element.clone()));
-        element
+        let node = match &self.address {
+            address if address.contains(':') => format!("\"[{address}]\""),
+            address => address.clone(),
+        };
+        *known = host.to_vec();
+        *element = [b"for=", node.as_bytes(), b";host=\"", host, b"\";proto=http"].concat();
     }
 }
 
-/// Adds `value` behind what `name` already lists.
-fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
-    let mut list = Vec::new();
-    for known in headers.get_all(name) {
-        list.extend_from_slice(known.as_bytes());
-        list.extend_from_slice(b", ");
-    }
-    list.extend_from_slice(value.as_bytes());
-    headers.insert(
-        name,
-        HeaderValue::from_bytes(&list).expect("header values joined are a header value"),
-    );
+/// What `name` lists already, and `value` behind it.
+fn continued(clients: &HeaderMap, name: &HeaderName, value: &[u8]) -> Vec<u8> {
+    let known = clients.get_all(name).iter().map(HeaderValue::as_bytes);
+    known.chain([value]).collect::<Vec<_>>().join(&b", "[..])
 }
 
 /// Whether `address` is in one of `networks`.
@@ -137,6 +136,8 @@ fn canonical(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
@@ -188,28 +189,45 @@ mod tests {
         check_client("10.0.0.1", &lines, "198.51.100.7");
     }
 
-    #[test]
-    fn ours_replaces_what_a_stranger_says() {
-        let mut headers = headers(&[("host", "a.test:81")]);
-        Via::new("192.0.2.1:9".parse().expect("an address")).set(&mut headers, false);
-        assert_eq!(headers[&X_FORWARDED_FOR], "192.0.2.1");
-        assert_eq!(headers[&X_FORWARDED_HOST], "a.test:81");
-        assert_eq!(headers[&X_FORWARDED_PROTO], "http");
-        assert_eq!(headers[FORWARDED], r#"for=192.0.2.1;host="a.test:81";proto=http"#);
+    /// What the upstream is told for a request with `lines`, less its request line.
+    #[track_caller]
+    fn check_pushed(peer: &str, lines: Option<&[(&str, &str)]>, expected: &[&str]) {
+        let mut ours = RequestHead::new(&Method::GET, "/");
+        let via = Via::new(peer.parse().expect("an address"));
+        via.push(&mut ours, lines.map(headers).as_ref(), b"a.test:81");
+        let text = String::from_utf8_lossy(ours.as_bytes()).into_owned();
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn a_trusted_list_is_continued() {
-        let mut headers = headers(&[
-            ("host", "a.test"),
-            ("x-forwarded-for", "198.51.100.7"),
-            ("x-forwarded-proto", "https"),
-            ("forwarded", "for=198.51.100.7;proto=https"),
-        ]);
-        Via::new("[fd00::1]:9".parse().expect("an address")).set(&mut headers, true);
-        assert_eq!(headers[&X_FORWARDED_FOR], "198.51.100.7, fd00::1");
-        assert_eq!(headers[&X_FORWARDED_PROTO], "https");
-        let expected = r#"for=198.51.100.7;proto=https, for="[fd00::1]";host="a.test";proto=http"#;
-        assert_eq!(headers[FORWARDED], expected);
+    fn a_stranger_is_the_first_of_the_way() {
+        check_pushed(
+            "192.0.2.1:9",
+            None,
+            &[
+                "x-forwarded-for: 192.0.2.1",
+                "x-forwarded-host: a.test:81",
+                "x-forwarded-proto: http",
+                r#"forwarded: for=192.0.2.1;host="a.test:81";proto=http"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_left_of_the_clients_is_continued() {
+        check_pushed(
+            "[fd00::1]:9",
+            Some(&[
+                ("x-forwarded-for", "198.51.100.7"),
+                ("x-forwarded-for", "198.51.100.8"),
+                ("x-forwarded-proto", "https"),
+                ("forwarded", "for=198.51.100.7;proto=https"),
+            ]),
+            &[
+                "x-forwarded-for: 198.51.100.7, 198.51.100.8, fd00::1",
+                "x-forwarded-host: a.test:81",
+                r#"forwarded: for=198.51.100.7;proto=https, for="[fd00::1]";host="a.test:81";proto=http"#,
+            ],
+        );
     }
 }

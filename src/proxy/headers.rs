@@ -1,19 +1,21 @@
 //! Header rules: what of a request's head is refused, what is removed, and what we set, in this order.
 //!
-//! [`survey`] reads a head once, before anybody is known; [`prepare`] strips and then sets, so that nothing
-//! a client sends, not even `Connection: x-auth-user`, removes or survives what we vouch for.
+//! [`survey`] reads a head once, before anybody is known; [`prepare`] writes ours: the client's fields less what
+//! is stripped, then what we vouch for. Nothing a client sends, not even `Connection: x-auth-user`, removes or
+//! survives that.
 //!
 //! Never here: credentials (taken out before), or anything decided from a forwarded header.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::error::Refusal;
 use super::forwarded::{self, Via};
 use super::request_id::X_REQUEST_ID;
 use crate::identity::{Identity, IdentityHeaders};
+use crate::upstream::request::{Framing, RequestHead};
 
 /// Longest field name whose folded spelling is looked at; none of ours is longer.
 const MAX_FOLDED_BYTES: usize = 256;
@@ -116,7 +118,7 @@ impl Survey {
 }
 
 /// What is set on a request that may go on.
-pub(super) struct Outgoing<'a> {
+pub(super) struct Vouched<'a> {
     pub(super) names: &'a IdentityHeaders,
     pub(super) identity: Option<&'a Identity>,
     pub(super) request_id: &'a HeaderValue,
@@ -124,41 +126,44 @@ pub(super) struct Outgoing<'a> {
     pub(super) peer_is_trusted: bool,
     /// For a client of HTTP/1.0 that sent no `Host`.
     pub(super) default_host: &'a HeaderValue,
+    pub(super) framing: Framing,
 }
 
-/// Turns the client's head into ours: strip, then set.
-pub(super) fn prepare(head: &mut Parts, survey: &Survey, outgoing: &Outgoing<'_>) {
-    strip(&mut head.headers, survey, outgoing.peer_is_trusted);
-    let headers = &mut head.headers;
-    match head.uri.authority() {
-        // RFC 9112 §3.2.2: the target in absolute form is right, whatever Host says.
-        Some(authority) => {
-            let host =
-                HeaderValue::from_str(authority.as_str()).expect("an authority is header-safe");
-            headers.insert(HOST, host);
+/// Turns the client's head into ours: strip, then write what is left, then what we vouch for.
+pub(super) fn prepare(mut head: Parts, survey: &Survey, vouched: &Vouched<'_>) -> RequestHead {
+    strip(&mut head.headers, survey, vouched.peer_is_trusted);
+    let headers = &head.headers;
+    let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    // RFC 9112 §3.2.2: a target in absolute form is right, whatever Host says.
+    let host = match head.uri.authority() {
+        Some(authority) => authority.as_str().as_bytes(),
+        None => headers.get(HOST).unwrap_or(vouched.default_host).as_bytes(),
+    };
+    let mut ours = RequestHead::new(&head.method, target);
+    ours.push(HOST.as_str(), host);
+    for (name, value) in headers {
+        if !is_replaced(name) {
+            ours.push(name.as_str(), value.as_bytes());
         }
-        None => {
-            headers.entry(HOST).or_insert_with(|| outgoing.default_host.clone());
-        }
-    }
-    if survey.is_chunked {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if survey.takes_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        ours.push(TE.as_str(), b"trailers");
+        ours.push(CONNECTION.as_str(), b"te");
     }
-    outgoing.via.set(headers, outgoing.peer_is_trusted);
-    headers.insert(&X_REQUEST_ID, outgoing.request_id.clone());
-    if let Some(identity) = outgoing.identity {
-        headers.insert(&outgoing.names.user, identity.user_header());
-        headers.insert(&outgoing.names.role, identity.role().header().clone());
-        headers.insert(&outgoing.names.key_id, identity.key_id_header());
+    let has_way = vouched.peer_is_trusted && !survey.forwarded.is_empty();
+    vouched.via.push(&mut ours, has_way.then_some(headers), host);
+    ours.push(X_REQUEST_ID.as_str(), vouched.request_id.as_bytes());
+    if let Some(identity) = vouched.identity {
+        ours.push(vouched.names.user.as_str(), identity.user().as_bytes());
+        ours.push(vouched.names.role.as_str(), identity.role().name().as_str().as_bytes());
+        ours.push(vouched.names.key_id.as_str(), identity.key_id().as_bytes());
     }
-    head.version = Version::HTTP_11;
-    if let (Some(_), Some(target)) = (head.uri.authority(), head.uri.path_and_query()) {
-        head.uri = Uri::from(target.clone());
-    }
+    ours.end(vouched.framing)
+}
+
+/// Whether ours takes the place of the client's field `name`.
+fn is_replaced(name: &HeaderName) -> bool {
+    matches!(*name, HOST | CONTENT_LENGTH) || *name == X_REQUEST_ID || forwarded::is_continued(name)
 }
 
 fn strip(headers: &mut HeaderMap, survey: &Survey, peer_is_trusted: bool) {

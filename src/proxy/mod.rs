@@ -21,7 +21,6 @@ pub mod error;
 mod forward;
 pub mod forwarded;
 mod headers;
-mod replay;
 pub mod request_id;
 
 use std::cell::RefCell;
@@ -31,9 +30,11 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, ORIGIN, WWW_AUTHENTICATE};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, WWW_AUTHENTICATE,
+};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -45,10 +46,12 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::WorkerLog;
 use crate::upstream::balance::RoundRobin;
 use crate::upstream::client::Client;
+use crate::upstream::request::{Framing, RequestHead};
 use body::{RequestBody, ResponseBody, Upload};
 use context::RequestContext;
 use error::Refusal;
-use headers::{Outgoing, Survey};
+use forward::Outgoing;
+use headers::{Survey, Vouched};
 use request_id::RequestIds;
 
 /// What one worker needs to handle requests. Nothing in it is shared with another worker but the snapshot.
@@ -57,7 +60,7 @@ pub struct Proxy {
     clock: Clock,
     request_ids: RequestIds,
     round_robin: RoundRobin,
-    client: Client<RequestBody>,
+    client: Client,
     log: WorkerLog,
 }
 
@@ -99,16 +102,15 @@ impl Proxy {
         connection.request_started(!request.body().is_end_stream());
         let (head, body) = request.into_parts();
         let mut context = RequestContext::start(self, connection, Some(&head));
-        let decided = permitted(head, &mut context).and_then(|(permit, head)| {
-            Ok((permit, Request::from_parts(head, upload(body, &mut context)?)))
+        let is_idempotent = head.method.is_idempotent();
+        let framing = framing(&head.headers, &body);
+        let decided = permitted(head, framing, &mut context).and_then(|(permit, head)| {
+            let body = upload(body, &mut context)?;
+            Ok((permit, Outgoing { head, body, is_idempotent }))
         });
-        let (permit, mut request) = match decided {
-            Ok((permit, request)) => (Ok(permit), Some(request)),
-            Err(refusal) => (Err(refusal), None),
-        };
         async move {
-            let answer = match permit {
-                Ok(permit) => forward::send(self, permit, &mut request, &mut context).await,
+            let answer = match decided {
+                Ok((permit, request)) => forward::send(self, permit, request, &mut context).await,
                 Err(refusal) => Err(refusal),
             };
             match answer {
@@ -127,10 +129,10 @@ impl Proxy {
         self: &Rc<Self>,
         connection: &Rc<ConnectionInfo>,
         head: Parts,
-    ) -> Result<Parts, Refusal> {
+    ) -> Result<RequestHead, Refusal> {
         connection.request_started(false);
         let mut context = RequestContext::start(self, connection, Some(&head));
-        permitted(head, &mut context).map(|(_, head)| head)
+        permitted(head, Framing::Empty, &mut context).map(|(_, head)| head)
     }
 
     /// Answers what came over `connection` and could not be read as a request; the bytes of a whole answer.
@@ -157,19 +159,24 @@ impl Proxy {
     }
 }
 
-/// The head as it may go on, and the permit for it.
-fn permitted(mut head: Parts, context: &mut RequestContext) -> Result<(Permit, Parts), Refusal> {
+/// The head as it goes on, and the permit for it.
+fn permitted(
+    mut head: Parts,
+    framing: Framing,
+    context: &mut RequestContext,
+) -> Result<(Permit, RequestHead), Refusal> {
     let (permit, survey) = admit(&mut head, context)?;
     let snapshot = context.snapshot();
-    let outgoing = Outgoing {
+    let vouched = Vouched {
         names: &snapshot.config.identity,
         identity: permit.identity().map(|identity| &**identity),
         request_id: context.request_id(),
         via: context.connection().via(),
         peer_is_trusted: context.peer_is_trusted(),
         default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
+        framing,
     };
-    headers::prepare(&mut head, &survey, &outgoing);
+    let head = headers::prepare(head, &survey, &vouched);
     Ok((permit, head))
 }
 
@@ -213,6 +220,15 @@ fn preflight(head: &Parts, snapshot: &Snapshot) -> Option<Method> {
     Method::from_bytes(head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
 }
 
+/// How the upstream is told where the body ends: as the client told us, for there is one way to each.
+fn framing(headers: &HeaderMap, body: &Incoming) -> Framing {
+    match body.size_hint().exact() {
+        Some(0) if !headers.contains_key(CONTENT_LENGTH) => Framing::Empty,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    }
+}
+
 /// The request's body, bounded. One that says itself that it is too large is refused at once.
 fn upload(body: Incoming, context: &mut RequestContext) -> Result<RequestBody, Refusal> {
     if body.is_end_stream() {
@@ -230,17 +246,16 @@ fn upload(body: Incoming, context: &mut RequestContext) -> Result<RequestBody, R
 
 /// Hands the upstream's answer on.
 fn pass_on(
-    (response, lease): forward::Answer,
+    (mut head, exchange): forward::Answer,
     mut context: Box<RequestContext>,
 ) -> Response<ResponseBody> {
-    let (mut head, body) = response.into_parts();
     context.saw_status(head.status);
     headers::finish(&mut head.headers, context.request_id());
     if context.is_last_on_connection() {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     head.version = Version::HTTP_11;
-    Response::from_parts(head, ResponseBody::upstream(body, lease, context))
+    Response::from_parts(head, ResponseBody::upstream(exchange, context))
 }
 
 /// Says no.

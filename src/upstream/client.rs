@@ -1,9 +1,6 @@
 //! A worker's connections to endpoints: made on demand, kept while idle, used by one request at a time.
 //!
-//! A connection goes back to the pool only through [`Lease::give_back`], after an exchange that both sides
-//! ended well; dropping the lease closes it. So no request ever meets the rest of another one's answer.
-//!
-//! Never here: whether a failed exchange may be tried again (the caller knows the request), or headers.
+//! Never here: what goes over a connection (see [`Exchange`]), or whether a request may be tried again.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,20 +9,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::Endpoint;
-use super::stream::Stream;
-
-/// How much is read from an endpoint at once, and how large the head of an answer may be: enough for full
-/// speed on a fast link, and little enough for thousands of connections.
-const MAX_BUFFER_BYTES: usize = 64 * 1024;
+use super::connection::Connection;
+use super::exchange::Exchange;
+use super::request::RequestHead;
 
 /// How long and how many idle connections are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,114 +26,97 @@ pub struct PoolLimits {
 }
 
 /// A worker's connections.
-pub struct Client<B> {
+#[derive(Debug, Default)]
+pub struct Client {
     /// By [`Endpoint::place`].
-    pools: RefCell<Vec<Rc<Pool<B>>>>,
+    pools: RefCell<Vec<Rc<Pool>>>,
 }
 
-impl<B> Default for Client<B> {
-    /// Without connections.
-    fn default() -> Self {
-        Self { pools: RefCell::default() }
-    }
-}
-
-impl<B> Client<B>
-where
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl Client {
     /// The idle connection to `endpoint` that was used last, if there is one that still seems alive.
-    pub fn reuse(&self, endpoint: &Endpoint, now: Instant, limits: PoolLimits) -> Option<Lease<B>> {
+    pub fn reuse(&self, endpoint: &Endpoint, now: Instant, limits: PoolLimits) -> Option<Lease> {
         let pool = self.pool(endpoint);
-        loop {
-            let idle = pool.idle.borrow_mut().pop_back()?;
-            let is_fresh = now.saturating_duration_since(idle.since) < limits.keep_alive;
-            if is_fresh && idle.sender.is_ready() {
-                return Some(Lease { sender: idle.sender, pool, is_reused: true });
-            }
-        }
+        let connection = pool.take(now, limits)?;
+        Some(Lease { connection, pool, is_reused: true })
     }
 
     /// A new connection to `endpoint`.
-    pub async fn connect(&self, endpoint: &Endpoint) -> io::Result<Lease<B>> {
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        stream.set_nodelay(true)?;
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_BUFFER_BYTES);
-        let handshake = builder.handshake(TokioIo::new(Stream(stream))).await;
-        let (sender, connection) = handshake.map_err(io::Error::other)?;
-        // How a connection ends is told to the request that uses it; an idle one has nobody to tell.
-        tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Lease { sender, pool: self.pool(endpoint), is_reused: false })
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn connect(&self, endpoint: &Endpoint) -> io::Result<Lease> {
+        let connection = Connection::open(endpoint).await?;
+        Ok(Lease { connection, pool: self.pool(endpoint), is_reused: false })
     }
 
-    /// Closes what has been idle for too long; to be called now and then.
+    /// Closes what has been idle for too long, or was closed by its endpoint; to be called now and then.
     pub fn prune(&self, now: Instant, limits: PoolLimits) {
         for pool in self.pools.borrow().iter() {
-            pool.idle.borrow_mut().retain(|idle| {
-                let since = now.saturating_duration_since(idle.since);
-                since < limits.keep_alive && !idle.sender.is_closed()
-            });
+            pool.idle.borrow_mut().retain(|idle| idle.is_good(now, limits));
         }
     }
 
-    fn pool(&self, endpoint: &Endpoint) -> Rc<Pool<B>> {
+    fn pool(&self, endpoint: &Endpoint) -> Rc<Pool> {
         let mut pools = self.pools.borrow_mut();
         if pools.len() <= endpoint.place {
-            pools.resize_with(endpoint.place + 1, || {
-                Rc::new(Pool { idle: RefCell::new(VecDeque::new()) })
-            });
+            pools.resize_with(endpoint.place + 1, Rc::default);
         }
         Rc::clone(&pools[endpoint.place])
     }
 }
 
 /// Idle connections to one endpoint; the one used last is at the back.
-struct Pool<B> {
-    idle: RefCell<VecDeque<Idle<B>>>,
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    idle: RefCell<VecDeque<Idle>>,
 }
 
-struct Idle<B> {
-    sender: SendRequest<B>,
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
     since: Instant,
 }
 
-/// The sole use of a connection for one exchange.
-pub struct Lease<B> {
-    sender: SendRequest<B>,
-    pool: Rc<Pool<B>>,
+impl Idle {
+    fn is_good(&self, now: Instant, limits: PoolLimits) -> bool {
+        now.saturating_duration_since(self.since) < limits.keep_alive && self.connection.is_quiet()
+    }
+}
+
+impl Pool {
+    fn take(&self, now: Instant, limits: PoolLimits) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        std::iter::from_fn(|| idle.pop_back())
+            .find(|idle| idle.is_good(now, limits))
+            .map(|idle| idle.connection)
+    }
+
+    /// Keeps `connection` for the next request.
+    pub(super) fn put(&self, mut connection: Connection, now: Instant, limits: PoolLimits) {
+        connection.rest();
+        let mut idle = self.idle.borrow_mut();
+        idle.push_back(Idle { connection, since: now });
+        if idle.len() > limits.idle {
+            idle.pop_front();
+        }
+    }
+}
+
+/// A connection to be used for one request; dropped unused, it closes.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Connection,
+    pool: Rc<Pool>,
     is_reused: bool,
 }
 
-impl<B> Lease<B>
-where
-    B: Body<Data = Bytes> + 'static,
-{
-    /// Whether the connection served a request before: it may have died since without a sign.
-    pub fn is_reused(&self) -> bool {
-        self.is_reused
-    }
-
-    /// Sends `request`; the future waits for the head of the answer. Its error gives the request back if
-    /// nothing of it was written: sending it again is safe then, whatever it is.
-    pub fn send(
-        &mut self,
-        request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
-        self.sender.try_send_request(request)
-    }
-
-    /// Keeps the connection for the next request. To be called once the request was sent whole and the answer
-    /// read whole; a connection that is to be closed after it closes by itself.
-    pub fn give_back(self, now: Instant, limits: PoolLimits) {
-        if self.sender.is_closed() {
-            return;
-        }
-        let mut idle = self.pool.idle.borrow_mut();
-        if idle.len() >= limits.idle {
-            idle.pop_front();
-        }
-        idle.push_back(Idle { sender: self.sender, since: now });
+impl Lease {
+    /// Begins the exchange of the request made of `head` and `body`; nothing is sent before it is polled.
+    pub fn exchange<B: Body<Data = Bytes> + Unpin>(
+        self,
+        head: RequestHead,
+        body: B,
+    ) -> Box<Exchange<B>> {
+        Box::new(Exchange::new(self.connection, self.pool, self.is_reused, head, body))
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! Never here: which requests may go there (a [`Permit`](crate::policy::Permit) says so), or their headers.
 
+mod answer;
 pub mod balance;
 pub mod client;
+mod connection;
+pub mod exchange;
+pub mod request;
 pub mod stream;
 
 use std::collections::HashMap;

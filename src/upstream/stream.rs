@@ -1,13 +1,13 @@
-//! A TCP stream that writes small messages with the cheaper system call.
+//! Writing small messages with the cheaper system call.
 //!
-//! hyper writes the pieces of a message with writev(2). For the usual message, a head alone or with a small
-//! body, copying the pieces together and sending them with send(2) costs less.
+//! For the usual message, a head alone or with a small body, copying its pieces together and sending them with
+//! send(2) costs less than writev(2).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 /// Up to so many bytes are copied together: more, and the copy costs what it saves.
@@ -19,7 +19,8 @@ pub fn write_gathered(
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
-    if let [only] = pieces {
+    let mut filled = pieces.iter().filter(|piece| !piece.is_empty());
+    if let (Some(only), None) = (filled.next(), filled.next()) {
         return Pin::new(stream).poll_write(cx, only);
     }
     if pieces.iter().map(|piece| piece.len()).sum::<usize>() > SMALL_BYTES {
@@ -32,48 +33,4 @@ pub fn write_gathered(
         len += piece.len();
     }
     Pin::new(stream).poll_write(cx, &message[..len])
-}
-
-/// The stream to an endpoint.
-#[derive(Debug)]
-pub(super) struct Stream(pub(super) TcpStream);
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        write_gathered(&mut self.0, cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }

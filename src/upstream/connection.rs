@@ -1,0 +1,77 @@
+//! A connection to an endpoint, and the bytes that came over it.
+//!
+//! Never here: what the bytes mean.
+
+use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use super::Endpoint;
+use super::stream::write_gathered;
+
+/// How much is read at first: a head and a small body.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+/// How much is read at once when more comes: enough for full speed on a fast link, and little enough for
+/// thousands of connections.
+const MAX_READ_BYTES: usize = 64 * 1024;
+
+/// A connection to an endpoint. While it is idle it holds no memory for bytes.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    /// Bytes that came and were not taken yet.
+    pub(super) unread: Bytes,
+    read_bytes: usize,
+}
+
+impl Connection {
+    pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Self> {
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, unread: Bytes::new(), read_bytes: FIRST_READ_BYTES })
+    }
+
+    /// Whether an idle connection still seems good: nobody closed it, and nothing came that nobody asked for.
+    /// Costs no system call but where something has happened to it.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        if self.stream.poll_read_ready(&mut nobody).is_pending() {
+            return true;
+        }
+        let read = self.stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Forgets what the last exchange needed.
+    pub(super) fn rest(&mut self) {
+        self.unread = Bytes::new();
+        self.read_bytes = FIRST_READ_BYTES;
+    }
+
+    /// Reads more bytes behind those that are unread; `false` at the end of the stream.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        ready!(self.stream.poll_read_ready(cx))?; // before there is a buffer, which most waits need not hold
+        let unread = std::mem::take(&mut self.unread);
+        let mut buffer = unread.try_into_mut().unwrap_or_else(|unread| BytesMut::from(&unread[..]));
+        buffer.reserve(self.read_bytes);
+        let polled = pin!(self.stream.read_buf(&mut buffer)).poll(cx);
+        if matches!(polled, Poll::Ready(Ok(read)) if read >= self.read_bytes) {
+            self.read_bytes = (self.read_bytes * 2).min(MAX_READ_BYTES);
+        }
+        self.unread = buffer.freeze();
+        polled.map_ok(|read| read > 0)
+    }
+
+    /// Writes `pieces`, or the beginning of them.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        write_gathered(&mut self.stream, cx, pieces)
+    }
+}
