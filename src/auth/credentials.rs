@@ -107,16 +107,15 @@ impl KeySources {
     ) -> Result<Option<Credential>, Ambiguous> {
         let mut found = Found::default();
         for (name, schemes) in &self.headers {
-            if !headers.contains_key(name) {
-                continue;
-            }
+            let mut is_there = false;
             for value in headers.get_all(name) {
+                is_there = true;
                 schemes
                     .iter()
                     .filter_map(|scheme| read(scheme, value.as_bytes()))
                     .for_each(|k| found.add(k));
             }
-            if self.hide {
+            if is_there && self.hide {
                 headers.remove(name);
             }
         }

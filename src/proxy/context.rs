@@ -33,7 +33,8 @@ pub struct RequestContext {
     snapshot: Arc<Snapshot>,
     started: Instant,
     request_id: HeaderValue,
-    client: IpAddr,
+    /// Whose request it is, where a trusted proxy names somebody.
+    client: Option<IpAddr>,
     /// The method and the target as they came; `None` if the head could not be read.
     line: Option<(Method, Uri)>,
     route: Option<usize>,
@@ -62,7 +63,8 @@ impl RequestContext {
         let foreign =
             head.filter(|_| is_trusted).and_then(|head| request_id::foreign(&head.headers));
         let client = head
-            .map_or(peer.to_canonical(), |head| forwarded::client(&head.headers, networks, peer));
+            .filter(|_| is_trusted)
+            .map(|head| forwarded::client(&head.headers, networks, peer));
         Box::new(Self {
             started: connection.now(),
             request_id: foreign.unwrap_or_else(|| proxy.request_ids.make()),
@@ -191,10 +193,11 @@ impl Drop for RequestContext {
         let redactor = &self.snapshot.redactor;
         let target = self.line.as_ref().and_then(|(_, uri)| uri.path_and_query());
         let identity = self.identity.as_deref();
+        let named = self.client.map(|client| client.to_string());
         self.proxy.log.write(&Record {
             time: UNIX_EPOCH + Duration::from_micros(self.proxy.clock.unix_micros(self.started)),
             request_id: self.request_id_str(),
-            client: self.client,
+            client: named.as_deref().unwrap_or(self.connection.via().address()),
             method: self.line.as_ref().map(|(method, _)| redactor.text(method.as_str().as_bytes())),
             path: target.map(|target| redactor.target(target.as_str().as_bytes())),
             status: self.status.map(|status| status.as_u16()),

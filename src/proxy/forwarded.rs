@@ -40,6 +40,11 @@ impl Via {
         Self { address: canonical(peer.ip()).to_string(), element: RefCell::default() }
     }
 
+    /// The peer's address as text.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Adds our fields to `ours`; what `clients` say of the way before is continued.
     pub(super) fn push(&self, ours: &mut RequestHead, clients: Option<&HeaderMap>, host: &[u8]) {
         self.update_element(host);

@@ -6,7 +6,10 @@
 //!
 //! Never here: credentials (taken out before), or anything decided from a forwarded header.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
+    HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -56,6 +59,19 @@ impl Survey {
         head: &Parts,
         ours: &IdentityHeaders,
     ) -> Result<(), Refusal> {
+        // What nearly every request has and nobody minds need not be compared with all the rest.
+        if matches!(
+            *name,
+            HOST | USER_AGENT
+                | ACCEPT
+                | ACCEPT_ENCODING
+                | ACCEPT_LANGUAGE
+                | COOKIE
+                | CONTENT_TYPE
+                | CONTENT_LENGTH
+        ) {
+            return Ok(());
+        }
         match name.as_str() {
             "transfer-encoding" => {
                 self.is_chunked = check_transfer_encoding(&head.headers)?;

@@ -185,7 +185,6 @@ impl Drop for WorkerLog {
 mod tests {
     use std::fs;
     use std::io::{BufRead, BufReader};
-    use std::net::Ipv4Addr;
     use std::os::fd::AsFd;
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -205,7 +204,7 @@ mod tests {
         log.write(&Record {
             time: SystemTime::UNIX_EPOCH,
             request_id,
-            client: Ipv4Addr::LOCALHOST.into(),
+            client: "127.0.0.1",
             method: Some(redactor.text(b"GET")),
             path: Some(redactor.target(b"/")),
             status: Some(200),

@@ -16,6 +16,8 @@ use hyper::ext::ReasonPhrase;
 
 /// Most fields of an answer's head, and of its trailers. Applications send a dozen.
 const MAX_FIELDS: usize = 256;
+/// Fields that are added to an answer later, and must not make its map grow.
+const ROOM_FOR_OURS: usize = 2;
 /// Longest line that tells the size of a chunk, extensions included.
 const MAX_CHUNK_LINE_BYTES: usize = 4096;
 /// Longest trailers.
@@ -59,9 +61,13 @@ pub(super) fn read_head(unread: &mut Bytes, to_head: bool) -> Result<Option<Answ
     head.headers = own_fields(unread, parsed.headers)?;
     unread.advance(head_bytes);
 
-    let body = decoder(&head, to_head)?;
-    let keeps_alive = body != Decoder::UntilClose && keeps_alive(&head);
-    Ok(Some(Answer { head, body, keeps_alive }))
+    let told = Told::by(&head.headers);
+    let body = decoder(&head, &told, to_head)?;
+    let keeps_alive = match head.version {
+        Version::HTTP_10 => told.keep_alive,
+        _ => !told.close,
+    };
+    Ok(Some(Answer { head, body, keeps_alive: keeps_alive && body != Decoder::UntilClose }))
 }
 
 /// A reason phrase that is not the usual one is passed on as it came.
@@ -74,7 +80,7 @@ fn keep_reason(head: &mut Parts, unread: &Bytes, reason: &str) {
 
 /// The fields as values that share the memory of `bytes`.
 fn own_fields(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = HeaderMap::with_capacity(fields.len() + ROOM_FOR_OURS);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
@@ -86,15 +92,45 @@ fn own_fields(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMa
     Ok(headers)
 }
 
+/// What the fields of a head tell about the body and the connection.
+#[derive(Default)]
+struct Told<'a> {
+    coding: Option<&'a HeaderValue>,
+    length: Option<&'a HeaderValue>,
+    /// One of the two is there more than once.
+    twice: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl<'a> Told<'a> {
+    /// One pass over all fields costs less than a look-up for each of the three.
+    fn by(headers: &'a HeaderMap) -> Self {
+        let mut told = Self::default();
+        for (name, value) in headers {
+            match *name {
+                TRANSFER_ENCODING => told.twice |= told.coding.replace(value).is_some(),
+                CONTENT_LENGTH => told.twice |= told.length.replace(value).is_some(),
+                CONNECTION => {
+                    for option in value.as_bytes().split(|&byte| byte == b',') {
+                        let option = option.trim_ascii();
+                        told.close |= option.eq_ignore_ascii_case(b"close");
+                        told.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                _ => {}
+            }
+        }
+        told
+    }
+}
+
 /// Where the body ends (RFC 9112 §6.3).
-fn decoder(head: &Parts, to_head: bool) -> Result<Decoder, Malformed> {
-    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    let (encoding, length) = (encodings.next(), lengths.next());
-    if encodings.next().is_some() || lengths.next().is_some() {
+fn decoder(head: &Parts, told: &Told<'_>, to_head: bool) -> Result<Decoder, Malformed> {
+    if told.twice {
         return Err(Malformed("a framing field is there twice"));
     }
-    let framed = match (encoding, length) {
+    let framed = match (told.coding, told.length) {
         (Some(_), Some(_)) => {
             return Err(Malformed("both Content-Length and Transfer-Encoding are there"));
         }
@@ -118,18 +154,6 @@ fn read_length(value: &HeaderValue) -> Result<u64, Malformed> {
     let is_number = !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
     let number = value.to_str().ok().filter(|_| is_number).and_then(|text| text.parse().ok());
     number.ok_or(Malformed("the Content-Length is no number"))
-}
-
-fn keeps_alive(head: &Parts) -> bool {
-    let mut options = head
-        .headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
-    match head.version {
-        Version::HTTP_10 => options.any(|option| option.eq_ignore_ascii_case(b"keep-alive")),
-        _ => !options.any(|option| option.eq_ignore_ascii_case(b"close")),
-    }
 }
 
 /// Where a body is being read.
