@@ -270,22 +270,24 @@ fn check_host(head: &Parts) -> Result<(), Refusal> {
 
 /// RFC 3986 §3.2.2, without user information and without what only a confused parser would take.
 fn is_host(value: &[u8]) -> bool {
-    let is_allowed =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte);
-    if value.is_empty() || value.first() == Some(&b':') || !value.iter().all(is_allowed) {
-        return false;
-    }
-    let has_plain_name =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let name_end = value.iter().position(|byte| !has_plain_name(byte));
-    match name_end {
-        None => true,
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    match value.iter().position(|byte| !is_plain(byte)) {
+        None => !value.is_empty(),
+        Some(0) if value[0] == b':' => false,
         Some(end) if value[end] == b':' => {
             value[end + 1..].iter().all(u8::is_ascii_digit) && value.len() - end <= 6
         }
-        Some(_) => Authority::try_from(value)
-            .is_ok_and(|a| a.port().is_none_or(|port| port.as_str().len() <= 5)),
+        Some(_) => is_unusual_host(value),
     }
+}
+
+/// An address in brackets, or a name with percent-encoding or punctuation.
+fn is_unusual_host(value: &[u8]) -> bool {
+    let is_allowed =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte);
+    value.iter().all(is_allowed)
+        && Authority::try_from(value)
+            .is_ok_and(|a| a.port().is_none_or(|port| port.as_str().len() <= 5))
 }
 
 /// Whether the body is chunked. RFC 9112 §6.1 allows more; two readers of more could disagree.

@@ -50,19 +50,8 @@ fn push_escaped(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends a decimal number.
-pub(super) fn push_u64(out: &mut Vec<u8>, mut number: u64) {
-    const DIGITS: usize = 20; // of u64::MAX
-    let mut digits = [0; DIGITS];
-    let mut at = DIGITS;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub(super) fn push_u64(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]
