@@ -2,8 +2,7 @@
 //!
 //! Never here: leniency that would hide what was sent; the raw head is kept as it came.
 
-use std::io::{self, BufRead, BufReader, Read};
-use std::net::TcpStream;
+use std::io::{self, BufRead};
 
 /// A request an upstream received, or an answer a client did.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +21,7 @@ pub(crate) struct Message {
 
 impl Message {
     /// Reads a head; `None` at the end of the stream.
-    pub(crate) fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Self>> {
+    pub(crate) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Self>> {
         let mut message = Self::default();
         loop {
             let line = read_line(stream)?;
@@ -41,7 +40,7 @@ impl Message {
 
     /// Reads the content of a message whose head is read, as its framing fields say. Content that is
     /// ended by the close of the connection is read for answers only.
-    pub(crate) fn read_body(&mut self, stream: &mut BufReader<TcpStream>) -> io::Result<()> {
+    pub(crate) fn read_body(&mut self, stream: &mut impl BufRead) -> io::Result<()> {
         let is_chunked = self.field("transfer-encoding").is_some_and(|value| value == "chunked");
         if is_chunked {
             while let Some(chunk) = self.read_chunk(stream)? {
@@ -57,10 +56,7 @@ impl Message {
     }
 
     /// Reads one chunk; `None` after the last, when the trailers are read too.
-    pub(crate) fn read_chunk(
-        &mut self,
-        stream: &mut BufReader<TcpStream>,
-    ) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read_chunk(&mut self, stream: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
         let line = read_line(stream)?;
         let size = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
         if size > 0 {
@@ -127,7 +123,7 @@ fn field(line: &str) -> (String, String) {
 }
 
 /// One line with its end; empty at the end of the stream. Bytes that are no UTF-8 become U+FFFD.
-fn read_line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+fn read_line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = Vec::new();
     stream.read_until(b'\n', &mut line)?;
     Ok(String::from_utf8_lossy(&line).into_owned())
