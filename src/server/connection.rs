@@ -12,17 +12,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::framing::HeadScan;
+use super::transport::Transport;
 use super::wire::{SharedStream, Wire};
 use super::worker::Drain;
 use crate::config::{Limits, Timeouts};
@@ -197,7 +198,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Rc<Proxy>,
     let server = &snapshot.config.server;
     let connection = Rc::new(ConnectionInfo::new(peer, &server.timeouts));
     connection.deadline.start(connection.now(), connection.request_header);
-    let stream: SharedStream = Rc::new(RefCell::new(stream));
+    let stream: SharedStream = Rc::new(RefCell::new(Transport::Plain(stream)));
     let wire = Wire::new(Rc::clone(&stream), Rc::clone(&connection), Rc::clone(&proxy));
     let http = builder(&server.limits);
     drop(snapshot);
@@ -248,7 +249,7 @@ async fn drive(
             if let Poll::Ready(result) = requests.as_mut().poll(cx) {
                 return Poll::Ready(End::Closed(result));
             }
-            if connection.waits_for_upstream() && has_reset(stream, cx) {
+            if connection.waits_for_upstream() && stream.borrow().has_reset(cx) {
                 return Poll::Ready(End::Closed(Ok(())));
             }
             if connection.deadline.poll(cx).is_pending() {
@@ -265,16 +266,9 @@ async fn drive(
     .await
 }
 
-/// Whether the client has reset its connection. One that only ended its side still reads the answer.
-fn has_reset(stream: &SharedStream, cx: &mut Context<'_>) -> bool {
-    let mut byte = [0];
-    let peeked = stream.borrow_mut().poll_peek(cx, &mut ReadBuf::new(&mut byte));
-    matches!(peeked, Poll::Ready(Err(_)))
-}
-
 async fn close(
     end: End,
-    mut stream: TcpStream,
+    mut stream: Transport,
     connection: &Rc<ConnectionInfo>,
     proxy: &Rc<Proxy>,
 ) {
@@ -286,8 +280,7 @@ async fn close(
         End::Closed(_) => None,
     };
     if connection.is_broken.get() {
-        // A reset is the one end that no client takes for the end of a body without a length.
-        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        stream.reset();
         return;
     }
     if let Some(refusal) = refusal {
@@ -300,7 +293,7 @@ async fn close(
 }
 
 /// Closing while the client still sends would reset the connection, and with it our last answer.
-async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+async fn linger(stream: &mut Transport) -> io::Result<()> {
     stream.shutdown().await?;
     let mut thrown_away = 0;
     let mut buffer = [0; 4096];

@@ -14,15 +14,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::connection::ConnectionInfo;
+use super::transport::Transport;
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
-use crate::upstream::stream::write_gathered;
 
 /// A client's stream, shared between hyper and the connection's driver, which closes it.
-pub(super) type SharedStream = Rc<RefCell<TcpStream>>;
+pub(super) type SharedStream = Rc<RefCell<Transport>>;
 
 pub(super) struct Wire {
     stream: SharedStream,
@@ -100,7 +99,7 @@ impl AsyncWrite for Wire {
         if bufs.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        write_gathered(&mut self.stream.borrow_mut(), cx, bufs)
+        Pin::new(&mut *self.stream.borrow_mut()).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -109,6 +108,7 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
+        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx))?;
         self.connection.flushed();
         Poll::Ready(Ok(()))
     }
