@@ -18,7 +18,8 @@ use http::Request;
 use http::request::Parts;
 use keyward::keys::format::Hasher;
 use keyward::proxy::Proxy;
-use keyward::reload;
+use keyward::proxy::forwarded::Proto;
+use keyward::reload::{self, Loaded};
 use keyward::server::connection::ConnectionInfo;
 use keyward::snapshot::Shared;
 use keyward::telemetry::Format;
@@ -118,9 +119,10 @@ fn worker(folder: &Path, log: &AccessLog) -> Result<(Rc<Proxy>, Rc<ConnectionInf
     let config = folder.join("keyward.toml");
     fs::write(&config, CONFIG)?;
     fs::write(folder.join("keys.toml"), (0..KEYS).map(entry).collect::<String>())?;
-    let (config, keys) = reload::load(&config)?;
-    let connection = ConnectionInfo::new("127.0.0.1:4711".parse()?, &config.server.timeouts);
-    let shared = Shared::new(config, keys.table);
+    let Loaded { config, keys, tls } = reload::load(&config)?;
+    let peer = "127.0.0.1:4711".parse()?;
+    let connection = ConnectionInfo::new(peer, Proto::Http, &config.server.timeouts);
+    let shared = Shared::new(config, keys.table, tls);
     let proxy = Proxy::new(shared.current(), log.worker()).map_err(io::Error::other)?;
     Ok((Rc::new(proxy), Rc::new(connection)))
 }

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow};
 use crate::diagnostics::Report;
-use crate::reload::{self, Reloader};
+use crate::reload::{self, Loaded, Reloader};
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
 use crate::telemetry::Format;
@@ -59,14 +59,14 @@ impl App {
         start_events: impl FnOnce(&Config) -> io::Result<()>,
     ) -> Result<Self, StartError> {
         let mut reloader = Reloader::new(path);
-        let (config, keys) = reloader.load().map_err(StartError::Faults)?;
+        let Loaded { config, keys, tls } = reloader.load().map_err(StartError::Faults)?;
         start_events(&config)?;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let signals = runtime.block_on(async { Signals::listen() })?;
         let log = access_log(&config.log)?;
         let (count, routes) = (keys.records.len(), config.routes.routes().len());
-        let shared = Arc::new(Shared::new(config, keys.table));
+        let shared = Arc::new(Shared::new(config, keys.table, tls));
         let server = server::start(&shared, &log)?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");

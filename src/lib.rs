@@ -42,6 +42,7 @@ pub mod limit;
 pub mod proxy;
 pub mod server;
 pub mod snapshot;
+pub mod tls;
 pub mod upstream;
 
 // Around it.

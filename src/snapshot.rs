@@ -12,6 +12,7 @@ use crate::auth::credentials::KeySources;
 use crate::config::Config;
 use crate::keys::table::KeyTable;
 use crate::redact::Redactor;
+use crate::tls::ServerConfig;
 use crate::upstream::client::PoolLimits;
 use crate::upstream::{Registry, Upstream};
 
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub config: Config,
     /// Every key.
     pub keys: KeyTable,
+    /// What TLS handshakes need; without it requests come in clear.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Where requests carry their key.
     pub sources: KeySources,
     /// What a refusal says about where a key belongs.
@@ -45,9 +48,9 @@ pub struct Shared {
 
 impl Shared {
     /// Starts with generation 1.
-    pub fn new(config: Config, keys: KeyTable) -> Self {
+    pub fn new(config: Config, keys: KeyTable, tls: Option<Arc<ServerConfig>>) -> Self {
         let endpoints = Registry::default();
-        let first = Snapshot::new(config, keys, &endpoints, 1);
+        let first = Snapshot::new(config, keys, tls, &endpoints, 1);
         Self { current: Arc::new(ArcSwap::from_pointee(first)), endpoints }
     }
 
@@ -57,15 +60,22 @@ impl Shared {
     }
 
     /// Swaps in a new generation and says its number. To be called by one thread only.
-    pub fn replace(&self, config: Config, keys: KeyTable) -> u64 {
+    pub fn replace(&self, config: Config, keys: KeyTable, tls: Option<Arc<ServerConfig>>) -> u64 {
         let generation = self.current.load().generation + 1;
-        self.current.store(Arc::new(Snapshot::new(config, keys, &self.endpoints, generation)));
+        let next = Snapshot::new(config, keys, tls, &self.endpoints, generation);
+        self.current.store(Arc::new(next));
         generation
     }
 }
 
 impl Snapshot {
-    fn new(config: Config, keys: KeyTable, registry: &Registry, generation: u64) -> Self {
+    fn new(
+        config: Config,
+        keys: KeyTable,
+        tls: Option<Arc<ServerConfig>>,
+        registry: &Registry,
+        generation: u64,
+    ) -> Self {
         let upstream = |configured: &crate::config::Upstream| Upstream {
             name: configured.name.clone(),
             endpoints: configured
@@ -78,6 +88,7 @@ impl Snapshot {
         Self {
             generation,
             keys,
+            tls,
             sources: KeySources::new(&auth.key_sources, auth.hide_credentials),
             challenges: Challenges::new(&config.realm, &auth.key_sources),
             upstreams: config.upstreams.iter().map(upstream).collect(),

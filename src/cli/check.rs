@@ -23,8 +23,7 @@ use super::failure::Failure;
 use super::json;
 use crate::config::Config;
 use crate::diagnostics::{Fault, Report, Source};
-use crate::keys::store::LoadedKeys;
-use crate::reload;
+use crate::reload::{self, Loaded};
 use diff::{Change, Side};
 use plan::Plan;
 use reach::Warning;
@@ -66,15 +65,15 @@ struct Changed<'a> {
 /// Checks the configuration at `path` and its keys.
 pub(super) fn run(check: &Check, path: &Path) -> Result<(), Failure> {
     let now = Timestamp::now();
-    let (config, keys, changes) = match &check.diff {
+    let (Loaded { config, keys, .. }, changes) = match &check.diff {
         None => {
-            let (config, keys) = reload::load(path)?;
-            (config, keys, None)
+            let loaded = reload::load(path)?;
+            (loaded, None)
         }
         Some(in_force) => {
             let [old, new] = load_both(in_force, path)?;
             let changes = diff::changes(side(&old), side(&new), now);
-            (new.0, new.1, Some((in_force, changes)))
+            (new, Some((in_force, changes)))
         }
     };
     let warnings = reach::warnings(&config, &keys.records, now);
@@ -106,8 +105,6 @@ pub(super) fn run(check: &Check, path: &Path) -> Result<(), Failure> {
     if check.strict && !is_clean { Err(Failure::No) } else { Ok(()) }
 }
 
-type Loaded = (Config, LoadedKeys);
-
 /// Both configurations, or the faults of both.
 fn load_both(old: &Path, new: &Path) -> Result<[Loaded; 2], Report> {
     match (reload::load(old), reload::load(new)) {
@@ -120,7 +117,7 @@ fn load_both(old: &Path, new: &Path) -> Result<[Loaded; 2], Report> {
     }
 }
 
-fn side((config, keys): &Loaded) -> Side<'_> {
+fn side(Loaded { config, keys, .. }: &Loaded) -> Side<'_> {
     Side { config, keys: &keys.records }
 }
 

@@ -9,6 +9,9 @@ use super::interpolate::variable;
 
 /// Fields whose values are secrets, also when the name is misspelt.
 const SECRET_FIELDS: [&str; 4] = ["pepper", "secret", "password", "token"];
+/// What a private key in PEM stands between (RFC 7468 §2), put where the name of its file belongs.
+const PEM_BEGIN: &str = "-----BEGIN ";
+const PEM_END: &str = "-----END ";
 
 /// `text` with `*` for every byte of a secret.
 pub(super) fn conceal(text: &str) -> String {
@@ -27,6 +30,10 @@ pub(super) fn conceal(text: &str) -> String {
         if let Some(at) = text[start..start + len].rfind('@') {
             blank(&mut bytes[start..start + at]);
         }
+    }
+    for (start, begin) in text.match_indices(PEM_BEGIN) {
+        let end = text[start..].find(PEM_END).map_or(text.len(), |len| start + len);
+        blank(&mut bytes[start + begin.len()..end]);
     }
     String::from_utf8(bytes).expect("whole characters were replaced by ASCII")
 }
@@ -113,6 +120,15 @@ mod tests {
         for text in ["realm = \"pepper\"\n", "paper_path = \"x\"", "", "=", "é= 1"] {
             check(text, text);
         }
+    }
+
+    #[test]
+    fn a_private_key_in_the_place_of_its_file_is_blanked() {
+        check(
+            "k = \"\"\"-----BEGIN X-----\nMIIE\n-----END X-----\"\"\"\nb = 1",
+            "k = \"\"\"-----BEGIN ******\n****\n-----END X-----\"\"\"\nb = 1",
+        );
+        check("k = '-----BEGIN X-----\\nMIIE'\nb = 1", "k = '-----BEGIN *************\n* * *");
     }
 
     #[test]

@@ -29,6 +29,7 @@ const HOUR_S: u64 = 60 * 60;
 const DAY_S: u64 = 24 * HOUR_S;
 
 // Timeouts. Below 10 ms a busy machine alone would run into them.
+pub(super) const TLS_HANDSHAKE: Bounds<Duration> = bounds(s(10), ms(10), s(5 * 60));
 pub(super) const REQUEST_HEADER: Bounds<Duration> = bounds(s(10), ms(10), s(10 * 60));
 pub(super) const REQUEST_BODY_IDLE: Bounds<Duration> = bounds(s(30), ms(10), s(HOUR_S));
 pub(super) const KEEP_ALIVE: Bounds<Duration> = bounds(s(75), ms(10), s(DAY_S));
@@ -56,6 +57,8 @@ pub(super) const FILE_BYTES_MAX: u64 = 4 * MIB;
 pub(super) const REALM_BYTES_MAX: usize = 128;
 pub(super) const LISTEN_MAX: usize = 64;
 pub(super) const TRUSTED_PROXIES_MAX: usize = 1_024;
+/// Beside the default pair.
+pub(super) const CERTIFICATES_MAX: usize = 1_024;
 pub(super) const KEY_SOURCES_MAX: usize = 16;
 pub(super) const UPSTREAMS_MAX: usize = 256;
 pub(super) const ENDPOINTS_MAX: usize = 256;

@@ -170,15 +170,55 @@ pub struct Server {
     pub workers: NonZeroUsize,
     /// Peers whose `Forwarded`, `X-Forwarded-*` and `x-request-id` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// With it, TLS is spoken on every address of `listen`.
+    pub tls: Option<Tls>,
     /// `[server.timeouts]`
     pub timeouts: Timeouts,
     /// `[server.limits]`
     pub limits: Limits,
 }
 
+/// `[server.tls]`: the files, which are read by [`tls`](crate::tls).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Never empty; the first is for clients that ask for no host, or for one that no certificate names.
+    pub pairs: Vec<PairFiles>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+impl Tls {
+    /// Every file that is read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let pairs = self.pairs.iter().flat_map(|pair| [&pair.certificate, &pair.private_key]);
+        pairs.map(PathBuf::as_path)
+    }
+}
+
+/// A certificate and its key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairFiles {
+    /// The server's certificate, then those between it and its authority.
+    pub certificate: PathBuf,
+    /// The key of the first certificate.
+    pub private_key: PathBuf,
+}
+
+/// `min_version`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246; nothing older is spoken.
+    #[default]
+    V1_2,
+    /// RFC 8446.
+    V1_3,
+}
+
 /// `[server.timeouts]`: each is the longest wait for the next step, not for the whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// From the connection to the end of the TLS handshake. 10 s.
+    pub tls_handshake: Duration,
     /// From the first byte of a request to the end of its head. 10 s.
     pub request_header: Duration,
     /// Between two pieces of a request body. 30 s.

@@ -97,16 +97,47 @@ pub(super) struct Server {
     pub(super) workers: Field<i64>,
     /// Peers whose Forwarded, X-Forwarded-* and x-request-id are believed: networks or addresses. Default: nobody.
     pub(super) trusted_proxies: Field<Vec<Given<String>>>,
+    /// With it, TLS is spoken on every address of listen. Its files are read again when they change.
+    pub(super) tls: Section<Tls>,
     /// The longest waits for a next step, such as "30s" or "500ms".
     pub(super) timeouts: Section<Timeouts>,
     /// The most that one client, or all of them, may take.
     pub(super) limits: Section<Limits>,
 }
 
+/// TLS to clients. Its files are in PEM, and read again when they change.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["certificate", "private_key"]))]
+pub(super) struct Tls {
+    /// The server's certificate, followed by those between it and its authority.
+    pub(super) certificate: Field<String>,
+    /// The key of the first certificate.
+    pub(super) private_key: Field<String>,
+    /// Further certificates, for clients that ask for a host that one of these names.
+    pub(super) certificates: Field<Vec<Given<Table<Pair>>>>,
+    /// The oldest version of TLS that is spoken. Default: "1.2".
+    #[schemars(extend("enum" = ["1.2", "1.3"]))]
+    pub(super) min_version: Field<String>,
+}
+
+/// A certificate for the hosts it names, and its key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["certificate", "private_key"]))]
+pub(super) struct Pair {
+    /// The server's certificate, followed by those between it and its authority.
+    pub(super) certificate: Field<String>,
+    /// The key of the first certificate.
+    pub(super) private_key: Field<String>,
+}
+
 /// The longest waits for a next step, such as "30s" or "500ms".
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Timeouts {
+    /// From the connection to the end of the TLS handshake. Default: "10s".
+    pub(super) tls_handshake: Field<String>,
     /// From the first byte of a request to the end of its head. Default: "10s".
     pub(super) request_header: Field<String>,
     /// Between two pieces of a request body. Default: "30s".

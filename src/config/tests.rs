@@ -5,6 +5,7 @@
 mod faults;
 mod routing;
 mod settings;
+mod tls;
 
 use super::*;
 use crate::auth::credentials::Scheme;

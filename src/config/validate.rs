@@ -9,6 +9,7 @@ mod auth;
 mod roles;
 mod routes;
 mod server;
+mod tls;
 mod upstreams;
 
 use std::path::Path;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use super::check::Check;
 use super::interpolate::{Problem, ProblemKind, variable};
 use super::raw::{self, Field, Section, Table};
-use super::{AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, limits};
+use super::{AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, limits};
 use crate::diagnostics::Report;
 use crate::keys::format::{Pepper, Prefix};
 use crate::redact::Secret;
@@ -43,7 +44,10 @@ pub(super) fn validate(
     let role_faults = check.faults() - before_roles;
     let upstreams = upstreams::upstreams(check, root.upstreams);
     let routes = routes::routes(check, root.routes, &roles, &upstreams);
-    let log = log(check, root.log, &[path, keys.as_ref().map_or(path, |keys| &keys.store)]);
+    let mut files = vec![path];
+    files.extend(keys.iter().map(|keys| keys.store.as_path()));
+    files.extend(server.tls.iter().flat_map(Tls::files));
+    let log = log(check, root.log, &files);
     let roles = roles.resolved;
     match (keys, identity, routes) {
         (Some(keys), Some(identity), Some(routes)) if check.faults() == 0 => Ok(Config {

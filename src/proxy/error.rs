@@ -21,6 +21,8 @@ pub enum Refusal {
     BadHost,
     /// Its framing fields can be read in two ways.
     BadFraming,
+    /// It came in clear where TLS is spoken.
+    PlainHttp,
     /// Its path can be read in two ways.
     AmbiguousPath(Ambiguity),
     /// Nobody is known to have sent it.
@@ -89,6 +91,12 @@ impl Refusal {
                 "bad_request",
                 "Malformed request",
                 "The length of the request's body can be read in two ways (RFC 9112, section 6).",
+            ),
+            Self::PlainHttp => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "HTTPS needed",
+                "The request was sent in clear to a port where TLS is spoken: use https.",
             ),
             Self::AmbiguousPath(ambiguity) => {
                 return Problem {
@@ -181,6 +189,7 @@ impl Refusal {
             Self::Unparsable
             | Self::BadHost
             | Self::BadFraming
+            | Self::PlainHttp
             | Self::HeadersTooLarge
             | Self::BodyTooLarge
             | Self::BodyBroken

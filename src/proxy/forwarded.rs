@@ -26,18 +26,37 @@ pub(super) fn is_continued(name: &HeaderName) -> bool {
     *name == FORWARDED || *name == X_FORWARDED_FOR
 }
 
+/// How a connection's requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// In clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Proto {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
 /// What a connection tells about itself, as text made once.
 #[derive(Debug)]
 pub struct Via {
     address: String,
+    proto: Proto,
     /// The last `Host` seen, and the `Forwarded` element that goes with it: a client rarely changes it.
     element: RefCell<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Via {
     /// For a connection from `peer`.
-    pub fn new(peer: SocketAddr) -> Self {
-        Self { address: canonical(peer.ip()).to_string(), element: RefCell::default() }
+    pub fn new(peer: SocketAddr, proto: Proto) -> Self {
+        Self { address: canonical(peer.ip()).to_string(), proto, element: RefCell::default() }
     }
 
     /// The peer's address as text.
@@ -49,16 +68,17 @@ impl Via {
     pub(super) fn push(&self, ours: &mut RequestHead, clients: Option<&HeaderMap>, host: &[u8]) {
         self.update_element(host);
         let address = self.address.as_bytes();
+        let proto = self.proto.as_str().as_bytes();
         let element = &self.element.borrow().1;
         let Some(clients) = clients else {
             ours.push(X_FORWARDED_FOR.as_str(), address);
             ours.push(X_FORWARDED_HOST.as_str(), host);
-            ours.push(X_FORWARDED_PROTO.as_str(), b"http");
+            ours.push(X_FORWARDED_PROTO.as_str(), proto);
             ours.push(FORWARDED.as_str(), element);
             return;
         };
         ours.push(X_FORWARDED_FOR.as_str(), &continued(clients, &X_FORWARDED_FOR, address));
-        for (name, value) in [(&X_FORWARDED_HOST, host), (&X_FORWARDED_PROTO, b"http")] {
+        for (name, value) in [(&X_FORWARDED_HOST, host), (&X_FORWARDED_PROTO, proto)] {
             if !clients.contains_key(name) {
                 ours.push(name.as_str(), value);
             }
@@ -76,7 +96,8 @@ impl Via {
             address => address.clone(),
         };
         *known = host.to_vec();
-        *element = [b"for=", node.as_bytes(), b";host=\"", host, b"\";proto=http"].concat();
+        let proto = self.proto.as_str().as_bytes();
+        *element = [b"for=", node.as_bytes(), b";host=\"", host, b"\";proto=", proto].concat();
     }
 }
 
@@ -196,9 +217,13 @@ mod tests {
 
     /// What the upstream is told for a request with `lines`, less its request line.
     #[track_caller]
-    fn check_pushed(peer: &str, lines: Option<&[(&str, &str)]>, expected: &[&str]) {
+    fn check_pushed(
+        (peer, proto): (&str, Proto),
+        lines: Option<&[(&str, &str)]>,
+        expected: &[&str],
+    ) {
         let mut ours = RequestHead::new(&Method::GET, "/");
-        let via = Via::new(peer.parse().expect("an address"));
+        let via = Via::new(peer.parse().expect("an address"), proto);
         via.push(&mut ours, lines.map(headers).as_ref(), b"a.test:81");
         let text = String::from_utf8_lossy(ours.as_bytes()).into_owned();
         assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), expected);
@@ -207,13 +232,13 @@ mod tests {
     #[test]
     fn a_stranger_is_the_first_of_the_way() {
         check_pushed(
-            "192.0.2.1:9",
+            ("192.0.2.1:9", Proto::Https),
             None,
             &[
                 "x-forwarded-for: 192.0.2.1",
                 "x-forwarded-host: a.test:81",
-                "x-forwarded-proto: http",
-                r#"forwarded: for=192.0.2.1;host="a.test:81";proto=http"#,
+                "x-forwarded-proto: https",
+                r#"forwarded: for=192.0.2.1;host="a.test:81";proto=https"#,
             ],
         );
     }
@@ -221,7 +246,7 @@ mod tests {
     #[test]
     fn what_is_left_of_the_clients_is_continued() {
         check_pushed(
-            "[fd00::1]:9",
+            ("[fd00::1]:9", Proto::Http),
             Some(&[
                 ("x-forwarded-for", "198.51.100.7"),
                 ("x-forwarded-for", "198.51.100.8"),

@@ -1,21 +1,26 @@
 //! Reloading: read everything, check everything, then swap once. What is refused changes nothing.
 //!
 //! A reload happens when a file changes (see [`watch`]) and on SIGHUP. Until the next good one, a refusal
-//! is said in the log with every fault, as `keyward check` would print it.
+//! is said in the log with every fault, as `keyward check` would print it. Certificates that cannot be used keep
+//! those before them in force, and hold up nothing else.
 //!
 //! Never here: a snapshot that was built in part.
 
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::config::{self, Config, Faulty, Keys};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::Roles;
 use crate::keys::format::{Hasher, KeyFormat};
 use crate::keys::store::{self, LoadedKeys};
-use crate::snapshot::Shared;
+use crate::snapshot::{Shared, Snapshot};
+use crate::tls::{self, ServerConfig, Tickets};
 use watch::{Fingerprint, Watch};
 
 /// How often the files are looked at even if nothing was heard of them: not every file system tells.
@@ -23,9 +28,21 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often files are read again that change while they are read.
 const ATTEMPTS: usize = 3;
 
-/// Reads the configuration file and the key file that it names, and notices when they change.
+/// What was read, as it was at one moment.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration, with all warnings.
+    pub config: Config,
+    /// The keys.
+    pub keys: LoadedKeys,
+    /// What TLS handshakes need, if TLS is spoken.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// Reads the configuration file and the files that it names, and notices when they change.
 pub struct Reloader {
     path: PathBuf,
+    tickets: Tickets,
     /// The files that the last attempt read, or would have read.
     files: Vec<PathBuf>,
     watch: Watch,
@@ -38,17 +55,22 @@ impl Reloader {
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
+            tickets: Tickets::default(),
             files: Vec::new(),
             watch: Watch::new(),
             seen: Fingerprint::default(),
         }
     }
 
-    /// Reads both files, as they were at one moment.
+    /// Reads all files, as they were at one moment.
     ///
     /// # Errors
-    /// Every fault in both, and what is hardly meant.
-    pub fn load(&mut self) -> Result<(Config, LoadedKeys), Report> {
+    /// Every fault in them, and what is hardly meant.
+    pub fn load(&mut self) -> Result<Loaded, Report> {
+        self.read()?.whole()
+    }
+
+    fn read(&mut self) -> Result<Parts, Report> {
         let path = self.path.clone();
         if self.files.is_empty() {
             self.follow(vec![path.clone()]);
@@ -56,8 +78,9 @@ impl Reloader {
         for _ in 0..ATTEMPTS {
             let before = Fingerprint::of([&path]);
             self.seen = Fingerprint::of(&self.files);
-            let loaded = read(&path, |store| {
-                self.follow(vec![path.clone(), store.to_owned()]);
+            let tickets = self.tickets.clone();
+            let loaded = read(&path, &tickets, |others| {
+                self.follow([vec![path.clone()], others].concat());
                 self.seen = Fingerprint::of(&self.files);
             });
             if Fingerprint::of([&path]) == before && Fingerprint::of(&self.files) == self.seen {
@@ -66,7 +89,7 @@ impl Reloader {
         }
         self.seen = Fingerprint::default();
         let fault =
-            Fault::whole("it, or the key file, changes while it is read; it is read again soon");
+            Fault::whole("it, or a file it names, changes while it is read; it is read again soon");
         Err(Report::error(Source { path, text: String::new() }, vec![fault]))
     }
 
@@ -85,15 +108,15 @@ impl Reloader {
     /// Reads the files and swaps, or says why not.
     pub fn reload(&mut self, shared: &Shared) {
         let current = shared.current().load_full();
-        match self.load() {
-            Ok((config, keys)) => {
+        match self.read().and_then(|parts| parts.or_keep(&current).whole()) {
+            Ok(Loaded { config, keys, tls }) => {
                 warn(&config.warnings);
                 for setting in needs_restart(&current.config, &config) {
                     tracing::warn!(setting, "changed, but takes effect at the next start only");
                 }
                 let (keys, table) = (keys.records.len(), keys.table);
                 let routes = config.routes.routes().len();
-                let generation = shared.replace(config, table);
+                let generation = shared.replace(config, table, tls);
                 tracing::info!(generation, keys, routes, "reloaded");
             }
             Err(report) => {
@@ -110,35 +133,89 @@ impl Reloader {
     }
 }
 
-/// Reads the configuration at `path` and the keys it names.
+/// Reads the configuration at `path` and the files it names.
 ///
 /// # Errors
-/// Every fault in both, and what is hardly meant.
-pub fn load(path: &Path) -> Result<(Config, LoadedKeys), Report> {
-    read(path, |_| {})
+/// Every fault in them, and what is hardly meant.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    read(path, &Tickets::default(), |_| {})?.whole()
 }
 
-/// [`load`], with the key file's path told before it is read.
-fn read(path: &Path, mut key_file_is: impl FnMut(&Path)) -> Result<(Config, LoadedKeys), Report> {
+/// Reads them, with the paths of the other files told before.
+fn read(
+    path: &Path,
+    tickets: &Tickets,
+    mut others_are: impl FnMut(Vec<PathBuf>),
+) -> Result<Parts, Report> {
     match config::load_with_keys(path) {
         Ok(config) => {
-            key_file_is(&config.keys.store);
-            match load_keys(&config.keys, &config.roles) {
-                Ok(keys) => Ok((config, keys)),
-                Err(mut report) => {
-                    report.merge(config.warnings);
-                    Err(report)
-                }
-            }
+            let tls_files = config.server.tls.iter().flat_map(config::Tls::files);
+            let others = [config.keys.store.as_path()].into_iter().chain(tls_files);
+            others_are(others.map(Path::to_owned).collect());
+            read_others(config, tickets)
         }
         Err(Faulty { mut report, key_facts }) => {
             if let Some(known) = key_facts {
-                key_file_is(&known.keys.store);
+                others_are(vec![known.keys.store.clone()]);
                 if let Err(faults) = load_keys(&known.keys, &known.roles) {
                     report.merge(faults);
                 }
             }
             Err(report)
+        }
+    }
+}
+
+/// Reads the files that a configuration without faults names.
+fn read_others(config: Config, tickets: &Tickets) -> Result<Parts, Report> {
+    let keys = load_keys(&config.keys, &config.roles);
+    let tls = config.server.tls.as_ref();
+    let tls = tls.map(|tls| tls::load(tls, tickets, Timestamp::now())).transpose();
+    match keys {
+        Ok(keys) => Ok(Parts { config, keys, tls }),
+        Err(mut report) => {
+            report.merge(tls.err().unwrap_or_default());
+            report.merge(config.warnings);
+            Err(report)
+        }
+    }
+}
+
+/// What was read; the rest is sound though the TLS files may have faults.
+struct Parts {
+    config: Config,
+    keys: LoadedKeys,
+    tls: Result<Option<tls::Loaded>, Report>,
+}
+
+impl Parts {
+    /// With what is in force in the place of TLS files with faults, if they are meant for the same: a renewal
+    /// that went wrong must not keep a key from being disabled.
+    fn or_keep(mut self, current: &Snapshot) -> Self {
+        if let Err(faults) = &self.tls
+            && current.config.server.tls == self.config.server.tls
+        {
+            for fault in faults.lines() {
+                tracing::error!(fault, "certificate refused, the one before stays");
+            }
+            let kept = |server| tls::Loaded { server, warnings: Report::default() };
+            self.tls = Ok(current.tls.clone().map(kept));
+        }
+        self
+    }
+
+    fn whole(self) -> Result<Loaded, Report> {
+        let Self { mut config, keys, tls } = self;
+        match tls {
+            Ok(None) => Ok(Loaded { config, keys, tls: None }),
+            Ok(Some(tls::Loaded { server, warnings })) => {
+                config.warnings.merge(warnings);
+                Ok(Loaded { config, keys, tls: Some(server) })
+            }
+            Err(mut faults) => {
+                faults.merge(config.warnings);
+                Err(faults)
+            }
         }
     }
 }

@@ -20,9 +20,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::framing::HeadScan;
+use super::handshake::Opened;
 use super::transport::Transport;
 use super::wire::{SharedStream, Wire};
 use super::worker::Drain;
@@ -30,7 +30,7 @@ use crate::config::{Limits, Timeouts};
 use crate::deadline::Deadline;
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
-use crate::proxy::forwarded::Via;
+use crate::proxy::forwarded::{Proto, Via};
 
 /// How long a client may take to read our last answer while it still sends: as long as nginx waits between
 /// two reads of a lingering close.
@@ -75,10 +75,10 @@ pub struct ConnectionInfo {
 
 impl ConnectionInfo {
     /// A connection from `peer` that nothing came over yet.
-    pub fn new(peer: SocketAddr, timeouts: &Timeouts) -> Self {
+    pub fn new(peer: SocketAddr, proto: Proto, timeouts: &Timeouts) -> Self {
         Self {
             peer,
-            via: Via::new(peer),
+            via: Via::new(peer, proto),
             deadline: Deadline::default(),
             request_header: timeouts.request_header,
             keep_alive: timeouts.keep_alive,
@@ -192,17 +192,14 @@ enum End {
     TooSlow,
 }
 
-/// Serves the requests that come over `stream`, to its end.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Rc<Proxy>, drain: Rc<Drain>) {
-    let snapshot = proxy.snapshot();
-    let server = &snapshot.config.server;
-    let connection = Rc::new(ConnectionInfo::new(peer, &server.timeouts));
+/// Serves the requests in HTTP/1 that come over a connection, to its end.
+pub(super) async fn serve(opened: Opened, proxy: Rc<Proxy>, drain: Rc<Drain>) {
+    let Opened { transport, info: connection, registered: _registered } = opened;
+    connection.now.set(Instant::now());
     connection.deadline.start(connection.now(), connection.request_header);
-    let stream: SharedStream = Rc::new(RefCell::new(Transport::Plain(stream)));
+    let stream: SharedStream = Rc::new(RefCell::new(transport));
     let wire = Wire::new(Rc::clone(&stream), Rc::clone(&connection), Rc::clone(&proxy));
-    let http = builder(&server.limits);
-    drop(snapshot);
-    let _registered = drain.register(&connection);
+    let http = builder(&proxy.snapshot().config.server.limits);
     let end = drive(&http, wire, &stream, &connection, &proxy, &drain).await;
     // hyper is done with it: the stream is ours alone again.
     if let Some(stream) = Rc::into_inner(stream) {
@@ -281,15 +278,25 @@ async fn close(
     };
     if connection.is_broken.get() {
         stream.reset();
-        return;
-    }
-    if let Some(refusal) = refusal {
-        let answer = proxy.refuse_unread(connection, refusal);
-        let _ = tokio::time::timeout(LINGER, stream.write_all(&answer)).await;
-    }
-    if refusal.is_some() || connection.is_refused.get() || connection.has_unread_body.get() {
+    } else if let Some(refusal) = refusal {
+        turn_away(stream, refusal, connection, proxy).await;
+    } else if connection.is_refused.get() || connection.has_unread_body.get() {
         let _ = tokio::time::timeout(LINGER, linger(&mut stream)).await;
+    } else {
+        let _ = tokio::time::timeout(LINGER, stream.close()).await;
     }
+}
+
+/// Answers what could not be read as a request, and closes.
+pub(super) async fn turn_away(
+    mut stream: Transport,
+    refusal: Refusal,
+    connection: &Rc<ConnectionInfo>,
+    proxy: &Rc<Proxy>,
+) {
+    let answer = proxy.refuse_unread(connection, refusal);
+    let _ = tokio::time::timeout(LINGER, stream.write_all(&answer)).await;
+    let _ = tokio::time::timeout(LINGER, linger(&mut stream)).await;
 }
 
 /// Closing while the client still sends would reset the connection, and with it our last answer.

@@ -8,6 +8,7 @@
 mod acceptor;
 pub mod connection;
 mod framing;
+mod handshake;
 mod transport;
 mod wire;
 mod worker;

@@ -1,26 +1,41 @@
-//! The stream of a client's connection.
+//! The stream of a client's connection: TCP, or TLS over it.
 //!
-//! Never here: what the bytes mean.
+//! What a socket can do and TLS cannot (to look without reading, to reset) is done on the TCP below.
+//!
+//! Never here: a handshake (see [`handshake`](super::handshake)), or what the bytes mean.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
+use crate::tls::Protocol;
 use crate::upstream::stream::write_gathered;
 
 /// A client's stream.
 pub(super) enum Transport {
     Plain(TcpStream),
+    /// Boxed, so that a plain connection does not carry the room for it.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Transport {
+    /// What was agreed on to be spoken.
+    pub(super) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Plain(_) => Protocol::negotiated(None),
+            Self::Tls(stream) => Protocol::negotiated(stream.get_ref().1.alpn_protocol()),
+        }
+    }
+
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
         }
     }
 
@@ -36,6 +51,17 @@ impl Transport {
     pub(super) fn reset(self) {
         let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
+
+    /// Closes so that a TLS client knows it for the end (`close_notify`, RFC 8446 §6.1), and not for an attack.
+    pub(super) async fn close(self) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(mut stream) => {
+                // One that does not take it any more has left.
+                let _ = stream.shutdown().await;
+            }
+        }
+    }
 }
 
 impl AsyncRead for Transport {
@@ -46,6 +72,7 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -58,9 +85,11 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
+    /// Small messages leave in one record, and that in one send: rustls gathers the pieces.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -68,6 +97,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => write_gathered(stream, cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -78,12 +108,14 @@ impl AsyncWrite for Transport {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -15,10 +15,12 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::MissedTickBehavior;
 
 use super::connection::{self, ConnectionInfo};
+use super::handshake;
 use crate::limit::ConnectionSlot;
 use crate::proxy::Proxy;
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::WorkerLog;
+use crate::tls::Protocol;
 
 /// How often a worker looks after what no request looks after.
 const TICK: Duration = Duration::from_millis(100);
@@ -111,9 +113,17 @@ impl Worker {
         let (proxy, drain) = (Rc::clone(proxy), Rc::clone(drain));
         tokio::task::spawn_local(async move {
             let _open = open;
-            match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => connection::serve(stream, peer, proxy, drain).await,
-                Err(error) => tracing::error!(%error, "a connection could not be taken over"),
+            let stream = match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::error!(%error, "a connection could not be taken over");
+                    return;
+                }
+            };
+            let opened = handshake::open(stream, peer, &proxy, &drain).await;
+            let Some(opened) = opened else { return };
+            match opened.transport.protocol() {
+                Protocol::Http1 => connection::serve(opened, proxy, drain).await,
             }
         });
     }

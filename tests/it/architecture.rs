@@ -68,6 +68,18 @@ const RULES: &[Rule] = &[
         way_out: "how a key becomes a digest is decided once: use keys::format::Hasher",
     },
     Rule {
+        names: &["rustls", "tokio_rustls"],
+        within: &[],
+        except: &["tls/", "server/handshake.rs", "server/transport.rs"],
+        way_out: "what a handshake needs is made in tls alone: take its ServerConfig, or ask the Transport",
+    },
+    Rule {
+        names: &["x509_cert"],
+        within: &[],
+        except: &["tls/certificate.rs"],
+        way_out: "what a certificate says is read once: add it to tls::certificate",
+    },
+    Rule {
         names: &["expose"],
         within: &[],
         except: &["redact.rs", "keys/format.rs", "auth/", "cli/keys", "cli/demo"],

@@ -24,5 +24,6 @@ mod reload;
 mod services;
 mod shutdown;
 mod streaming;
+mod tls;
 mod upgrade;
 mod upstream;

@@ -41,6 +41,7 @@ fn the_timeouts_are_those_of_the_program() {
     let timeouts = defaults().server.timeouts;
     let expect = |name: &str, value: Duration| (name.to_owned(), format!("{} s", value.as_secs()));
     let expected = [
+        expect("tls_handshake", timeouts.tls_handshake),
         expect("request_header", timeouts.request_header),
         expect("request_body_idle", timeouts.request_body_idle),
         expect("keep_alive", timeouts.keep_alive),

@@ -20,6 +20,8 @@ use crate::policy::routes::{Access, Route, RouteRule};
 pub(super) struct Plan {
     pub(super) config: PathBuf,
     pub(super) listen: Vec<SocketAddr>,
+    /// Whether TLS is spoken there.
+    pub(super) tls: bool,
     pub(super) routes: Vec<RouteRow>,
     pub(super) upstreams: Vec<UpstreamRow>,
     pub(super) roles: Vec<RoleRow>,
@@ -116,6 +118,7 @@ impl Plan {
         Self {
             config: config.path.clone(),
             listen: config.server.listen.clone(),
+            tls: config.server.tls.is_some(),
             routes: config.routes.routes().iter().flat_map(rows).collect(),
             upstreams: config.upstreams.iter().map(upstream_row).collect(),
             roles: config.roles.iter().map(|declared| role(declared)).collect(),

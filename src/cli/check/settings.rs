@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::auth::credentials::{KeySource, Scheme};
 use crate::config::{
-    AccessLog, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts,
+    AccessLog, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts, Tls, TlsVersion,
 };
 use crate::identity::IdentityHeaders;
 
@@ -55,8 +55,9 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
 pub(super) const PEPPER: &str = "[keys] pepper";
 
 fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
-    let Server { listen, workers, trusted_proxies, timeouts, limits } = server;
+    let Server { listen, workers, trusted_proxies, tls, timeouts, limits } = server;
     let Timeouts {
+        tls_handshake,
         request_header,
         request_body_idle,
         keep_alive,
@@ -74,10 +75,11 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         upstream_idle,
     } = limits;
     let time = |time: &Duration| humantime::format_duration(*time).to_string();
-    vec![
+    let mut settings = vec![
         ("[server] listen", list(listen)),
         ("[server] workers", workers.to_string()),
         ("[server] trusted_proxies", list(trusted_proxies)),
+        ("[server.timeouts] tls_handshake", time(tls_handshake)),
         ("[server.timeouts] request_header", time(request_header)),
         ("[server.timeouts] request_body_idle", time(request_body_idle)),
         ("[server.timeouts] keep_alive", time(keep_alive)),
@@ -91,7 +93,21 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         ("[server.limits] headers", headers.to_string()),
         ("[server.limits] body_bytes", body_bytes.map_or("none".to_owned(), |n| n.to_string())),
         ("[server.limits] upstream_idle", upstream_idle.to_string()),
-    ]
+    ];
+    settings.extend(tls_settings(tls.as_ref()));
+    settings
+}
+
+fn tls_settings(tls: Option<&Tls>) -> [(&'static str, String); 2] {
+    let pairs = tls
+        .iter()
+        .flat_map(|tls| &tls.pairs)
+        .map(|pair| format!("{} with {}", pair.certificate.display(), pair.private_key.display()));
+    let min_version = tls.map(|tls| match tls.min_version {
+        TlsVersion::V1_2 => "1.2",
+        TlsVersion::V1_3 => "1.3",
+    });
+    [("[server.tls] certificates", list(pairs)), ("[server.tls] min_version", list(min_version))]
 }
 
 fn log_settings(log: &Log) -> [(&'static str, String); 3] {

@@ -14,8 +14,9 @@ use super::plan::{AccessKind, KeyCount, Plan, RouteRow};
 pub(super) fn write_plan(to: &mut impl Write, plan: &Plan) -> io::Result<()> {
     let name = Style::new().bold();
     let listen: Vec<String> = plan.listen.iter().map(ToString::to_string).collect();
+    let listen = listen.join(", ") + if plan.tls { " (TLS)" } else { "" };
     let keys = format!("{}: {}", plan.keys.store.display(), count(plan.keys.count));
-    for (heading, value) in [("listen", listen.join(", ")), ("keys", keys)] {
+    for (heading, value) in [("listen", listen), ("keys", keys)] {
         writeln!(to, "{name}{heading:<8}{name:#}{}", table::printable(&value))?;
     }
     writeln!(to)?;

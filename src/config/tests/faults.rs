@@ -29,11 +29,8 @@ fn fields_of_later_versions() {
         &[r#"1:2: "admin" is not supported by this version; remove it"#],
     );
     check(
-        "[server.limits]\nh2_streams = 1\n[server.tls]\nprivate_key = 'x'",
-        &[
-            r#"2:1: "h2_streams" in [server.limits] is not supported by this version"#,
-            r#"3:9: "tls" in [server] is not supported by this version"#,
-        ],
+        "[server.limits]\nh2_streams = 1",
+        &[r#"2:1: "h2_streams" in [server.limits] is not supported by this version"#],
     );
 }
 

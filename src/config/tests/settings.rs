@@ -75,6 +75,7 @@ fn numbers_at_their_edges() {
 #[test]
 fn durations_at_their_edges() {
     for (field, good, bad) in [
+        ("tls_handshake", ["10ms", "5m"], ["9ms", "301s"]),
         ("request_header", ["10ms", "10m"], ["9ms", "601s"]),
         ("request_body_idle", ["10ms", "1h"], ["9ms", "3601s"]),
         ("keep_alive", ["10ms", "1day"], ["9ms", "25h"]),

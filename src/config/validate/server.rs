@@ -1,10 +1,13 @@
 //! `[server]`: addresses, workers, whom to believe, timeouts and limits.
+//!
+//! `[server.tls]` is read by [`tls`].
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 
 use ipnet::IpNet;
 
+use super::tls;
 use crate::config::check::{Check, Text};
 use crate::config::limits::{self, Bounds};
 use crate::config::raw::{self, Field, Given, Section};
@@ -16,6 +19,7 @@ pub(super) fn server(check: &mut Check<'_>, section: Section<raw::Server>) -> Se
         listen: listen(check, raw.listen),
         workers: workers(check, raw.workers),
         trusted_proxies: trusted_proxies(check, raw.trusted_proxies),
+        tls: raw.tls.0.and_then(|given| tls::tls(check, given)),
         timeouts: timeouts(check, raw.timeouts),
         limits: limits(check, raw.limits),
     }
@@ -119,6 +123,7 @@ fn trusted_proxies(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> V
 fn timeouts(check: &mut Check<'_>, section: Section<raw::Timeouts>) -> Timeouts {
     let raw = check.section("server.timeouts", section);
     Timeouts {
+        tls_handshake: check.duration(raw.tls_handshake, &limits::TLS_HANDSHAKE),
         request_header: check.duration(raw.request_header, &limits::REQUEST_HEADER),
         request_body_idle: check.duration(raw.request_body_idle, &limits::REQUEST_BODY_IDLE),
         keep_alive: check.duration(raw.keep_alive, &limits::KEEP_ALIVE),

@@ -4,11 +4,13 @@
 //! what no library would, and look at what really arrived.
 
 pub(crate) mod actor;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod keyward;
 pub(crate) mod message;
 pub(crate) mod setup;
 pub(crate) mod stage;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wait;
 

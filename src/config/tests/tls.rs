@@ -1,0 +1,63 @@
+//! What `[server.tls]` means, and what of them is refused.
+
+use std::path::Path;
+
+use super::{check, good};
+use crate::config::TlsVersion;
+
+const PAIR: &str = "[server.tls]\ncertificate = 'a.pem'\nprivate_key = 'a.key'\n";
+
+#[test]
+fn what_is_written_arrives() {
+    let server = good(&format!(
+        "{PAIR}min_version = '1.3'\n\
+         [[server.tls.certificates]]\ncertificate = '/b.pem'\nprivate_key = '${{HOST}}/b.key'\n"
+    ));
+    let tls = server.server.tls.expect("it is written");
+    assert_eq!(tls.min_version, TlsVersion::V1_3);
+    let files: Vec<_> = tls.files().collect();
+    let expected = ["etc/a.pem", "etc/a.key", "/b.pem", "etc/10.1.2.3/b.key"];
+    assert_eq!(files, expected.map(Path::new));
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    assert!(good("").server.tls.is_none());
+    let tls = good(PAIR).server.tls.expect("it is written");
+    assert_eq!((tls.pairs.len(), tls.min_version), (1, TlsVersion::V1_2));
+}
+
+#[test]
+fn a_pair_is_two_files() {
+    check(
+        "[server.tls]",
+        &["1:1: there is no certificate; write certificate = ", "1:1: there is no private_key"],
+    );
+    check(
+        &format!("{PAIR}[[server.tls.certificates]]\ncertificate = 'b.pem'\nkey = 'b.key'"),
+        &[
+            "4:1: there is no private_key",
+            r#"6:1: unknown field "key" in [server.tls.certificates]"#,
+        ],
+    );
+}
+
+#[test]
+fn a_key_in_the_place_of_its_file_is_not_shown() {
+    for key in
+        ["'-----BEGIN PRIVATE KEY-----'", "\"\"\"\n-----BEGIN EC PRIVATE KEY-----\nMII\n\"\"\""]
+    {
+        check(
+            &format!("[server.tls]\ncertificate = 'a.pem'\nprivate_key = {key}"),
+            &["3:15: this is no name of a file, but what belongs into one; put it into a file"],
+        );
+    }
+}
+
+#[test]
+fn the_log_is_not_written_into_a_certificate() {
+    check(
+        &format!("{PAIR}[log]\naccess = 'a.key'"),
+        &["5:10: the log would be written into a file that keyward reads"],
+    );
+}

@@ -1,0 +1,66 @@
+//! `[server.tls]`: certificates and their keys.
+//!
+//! Never here: what is in the files (see [`tls`](crate::tls)).
+
+use std::path::PathBuf;
+
+use crate::config::check::{Check, Span};
+use crate::config::limits::CERTIFICATES_MAX;
+use crate::config::raw::{self, Field, Given, Table};
+use crate::config::{PairFiles, Tls, TlsVersion};
+
+/// What PEM begins with (RFC 7468 §2), where the name of its file belongs.
+const PEM_BEGIN: &str = "-----BEGIN";
+
+/// `None` only with a fault.
+pub(super) fn tls(check: &mut Check<'_>, given: Given<Table<raw::Tls>>) -> Option<Tls> {
+    let table = check.table("server.tls", given)?;
+    let span = table.span();
+    let raw = table.into_inner();
+    let default = pair(check, &span, raw.certificate, raw.private_key);
+    let further = check.field(raw.certificates);
+    let mut pairs: Vec<PairFiles> = default.into_iter().collect();
+    if let Some(further) = further {
+        check.at_most(&further.span(), further.get_ref().len(), CERTIFICATES_MAX);
+        for given in further.into_inner() {
+            let Some(table) = check.table("server.tls.certificates", given) else { continue };
+            let span = table.span();
+            let raw::Pair { certificate, private_key } = table.into_inner();
+            pairs.extend(pair(check, &span, certificate, private_key));
+        }
+    }
+    let min_version = check.one_of(
+        raw.min_version,
+        TlsVersion::default(),
+        &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)],
+    );
+    Some(Tls { pairs, min_version })
+}
+
+/// `None` only with a fault.
+fn pair(
+    check: &mut Check<'_>,
+    table: &Span,
+    certificate: Field<String>,
+    private_key: Field<String>,
+) -> Option<PairFiles> {
+    for (field, name) in [(&certificate, "certificate"), (&private_key, "private_key")] {
+        if field.0.is_none() {
+            let help = format!("write {name} = \"….pem\", or remove the table");
+            check.fault(table.clone(), format!("there is no {name}"), help);
+        }
+    }
+    let (certificate, private_key) = (file(check, certificate), file(check, private_key));
+    Some(PairFiles { certificate: certificate?, private_key: private_key? })
+}
+
+/// The name of a file in PEM. A key that stands here itself goes no further, for paths are shown.
+fn file(check: &mut Check<'_>, field: Field<String>) -> Option<PathBuf> {
+    let text = check.text(field)?;
+    if text.value.contains(PEM_BEGIN) {
+        let help = "put it into a file of its own, and write the file's name here";
+        check.fault(text.span, "this is no name of a file, but what belongs into one", help);
+        return None;
+    }
+    Some(check.path(&text))
+}

@@ -1,0 +1,175 @@
+//! TLS to clients: from the files that `[server.tls]` names to what a handshake needs.
+//!
+//! [`load`] reads certificates and keys, finds every fault, and gives one [`ServerConfig`] that
+//! all workers share. It is made anew by every reload; only [`Tickets`] stay, so that a session that began
+//! before a reload, or on another worker, is resumed.
+//!
+//! Never here: sockets, a private key that is shown, or data before the handshake has ended (0-RTT): it could
+//! be replayed.
+
+mod certificate;
+mod choice;
+mod files;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{ALL_VERSIONS, Error, InconsistentKeys};
+
+use crate::config::{PairFiles, Tls, TlsVersion};
+use crate::diagnostics::{Fault, Report, Source};
+use choice::Choice;
+pub use rustls::ServerConfig;
+
+/// What may be spoken over TLS, the preferred first. This is what ALPN (RFC 7301) offers, and the one place to
+/// offer more.
+const PROTOCOLS: [(&[u8], Protocol); 1] = [(b"http/1.1", Protocol::Http1)];
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and 1.0.
+    Http1,
+}
+
+impl Protocol {
+    /// The one that `alpn` names; HTTP/1.1 with a client that does not ask.
+    pub fn negotiated(alpn: Option<&[u8]>) -> Self {
+        let named = PROTOCOLS.iter().find(|(name, _)| Some(*name) == alpn);
+        named.map_or(Self::Http1, |&(_, protocol)| protocol)
+    }
+}
+
+/// The keys that session tickets are sealed with: made with the first TLS configuration, then kept for the
+/// life of the process and changed by themselves. A ticket is good for 12 hours.
+#[derive(Clone, Debug, Default)]
+pub struct Tickets(Arc<OnceLock<Arc<dyn ProducesTickets>>>);
+
+impl Tickets {
+    fn keys(&self) -> Result<Arc<dyn ProducesTickets>, Error> {
+        if self.0.get().is_none() {
+            let _ = self.0.set(Ticketer::new()?);
+        }
+        Ok(Arc::clone(self.0.get().expect("it was set")))
+    }
+}
+
+/// What handshakes need, and what is odd about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For every TLS connection.
+    pub server: Arc<ServerConfig>,
+    /// Certificates that have expired, or soon will; keys that others may read.
+    pub warnings: Report,
+}
+
+/// Reads every file that `tls` names.
+///
+/// # Errors
+/// Every fault in them, and what is odd.
+pub fn load(tls: &Tls, tickets: &Tickets, now: Timestamp) -> Result<Loaded, Report> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut findings = Findings::default();
+    let pairs: Vec<_> = tls
+        .pairs
+        .iter()
+        .filter_map(|pair| read_pair(pair, &provider, now, &mut findings))
+        .collect();
+    if findings.faults.has_errors() {
+        findings.faults.merge(findings.warnings);
+        return Err(findings.faults);
+    }
+    for (files, (hosts, _)) in tls.pairs.iter().zip(&pairs).skip(1) {
+        if hosts.is_empty() {
+            let fault = Fault::whole("the certificate names no host, so no client is given it");
+            let help = "use one with DNS names, or make it the first";
+            findings.warn(&files.certificate, fault.with_help(help));
+        }
+    }
+    let versions = match tls.min_version {
+        TlsVersion::V1_2 => ALL_VERSIONS,
+        TlsVersion::V1_3 => &[&TLS13],
+    };
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .expect("the provider has cipher suites for every version")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Choice::new(pairs)));
+    server.alpn_protocols = PROTOCOLS.iter().map(|(name, _)| name.to_vec()).collect();
+    // Tickets keep the session with the client: nothing grows here, and workers share no lock.
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.ticketer = tickets.keys().map_err(|error| {
+        let fault = Fault::whole(format!("no keys for session tickets can be made: {error}"));
+        Report::error(source(&tls.pairs[0].certificate), vec![fault])
+    })?;
+    Ok(Loaded { server: Arc::new(server), warnings: findings.warnings })
+}
+
+/// What was found in the files.
+#[derive(Default)]
+struct Findings {
+    faults: Report,
+    warnings: Report,
+}
+
+impl Findings {
+    fn fault(&mut self, path: &Path, fault: Fault) {
+        self.faults.merge(Report::error(source(path), vec![fault]));
+    }
+
+    fn warn(&mut self, path: &Path, fault: Fault) {
+        self.warnings.merge(Report::warning(source(path), vec![fault]));
+    }
+
+    /// What was read; or `None`, and why.
+    fn take<T>(&mut self, path: &Path, read: Result<T, Fault>) -> Option<T> {
+        read.map_err(|fault| self.fault(path, fault)).ok()
+    }
+}
+
+/// The file at `path`, without a line of its text: it may hold a key.
+fn source(path: &Path) -> Source {
+    Source { path: path.to_owned(), text: String::new() }
+}
+
+/// A certificate with the hosts it is for, and its key; `None` only with a fault.
+fn read_pair(
+    files: &PairFiles,
+    provider: &CryptoProvider,
+    now: Timestamp,
+    findings: &mut Findings,
+) -> Option<(Vec<String>, Arc<CertifiedKey>)> {
+    let PairFiles { certificate, private_key } = files;
+    let chain = findings.take(certificate, files::certificates(certificate));
+    let key = findings.take(private_key, files::private_key(private_key));
+    if let Some(warning) = files::readable_by_all(private_key) {
+        findings.warn(private_key, warning);
+    }
+    let (chain, key) = (chain?, key?);
+    let facts = findings.take(certificate, certificate::read(&chain[0]))?;
+    if let Some(warning) = facts.odd_validity(now) {
+        findings.warn(certificate, warning);
+    }
+    let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            let key = private_key.display();
+            let fault = Fault::whole(format!("this certificate does not belong to the key in {key}"));
+            let help = "name the two files that were made together; the first certificate in the \
+                        file must be the server's own, not its authority's";
+            findings.fault(certificate, fault.with_help(help));
+        }
+        // Its text is about the kind of key, never about the key.
+        error => {
+            let fault = Fault::whole(format!("the private key cannot be used: {error}"));
+            let help = "use an RSA key of 2048 bits or more, or one for ECDSA (P-256, P-384, P-521) or Ed25519";
+            findings.fault(private_key, fault.with_help(help));
+        }
+    });
+    Some((facts.hosts, Arc::new(certified.ok()?)))
+}
