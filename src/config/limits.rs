@@ -63,5 +63,6 @@ pub(super) const KEY_SOURCES_MAX: usize = 16;
 pub(super) const UPSTREAMS_MAX: usize = 256;
 pub(super) const ENDPOINTS_MAX: usize = 256;
 pub(super) const ROUTES_MAX: usize = 10_000;
+pub(super) const CLIENT_SUBJECTS_MAX: usize = 256;
 /// RFC 1035 §2.3.4.
 pub(super) const HOST_BYTES_MAX: usize = 253;

@@ -183,6 +183,8 @@ pub struct Server {
 pub struct Tls {
     /// Never empty; the first is for clients that ask for no host, or for one that no certificate names.
     pub pairs: Vec<PairFiles>,
+    /// Whether and by whom clients must be known.
+    pub clients: Option<ClientCertificates>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
 }
@@ -191,7 +193,8 @@ impl Tls {
     /// Every file that is read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let pairs = self.pairs.iter().flat_map(|pair| [&pair.certificate, &pair.private_key]);
-        pairs.map(PathBuf::as_path)
+        let authorities = self.clients.iter().map(|clients| &clients.authorities);
+        pairs.chain(authorities).map(PathBuf::as_path)
     }
 }
 
@@ -202,6 +205,15 @@ pub struct PairFiles {
     pub certificate: PathBuf,
     /// The key of the first certificate.
     pub private_key: PathBuf,
+}
+
+/// `client_ca` and `client_certificates`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The certificates of the authorities that vouch for clients, in PEM.
+    pub authorities: PathBuf,
+    /// Whether a client without a certificate is refused. One whose certificate is not good always is.
+    pub are_required: bool,
 }
 
 /// `min_version`

@@ -116,6 +116,11 @@ pub(super) struct Tls {
     pub(super) private_key: Field<String>,
     /// Further certificates, for clients that ask for a host that one of these names.
     pub(super) certificates: Field<Vec<Given<Table<Pair>>>>,
+    /// The certificates of the authorities that vouch for clients. Default: clients show no certificate.
+    pub(super) client_ca: Field<String>,
+    /// Whether clients must show a certificate when there is a client_ca. Default: "required".
+    #[schemars(extend("enum" = ["optional", "required"]))]
+    pub(super) client_certificates: Field<String>,
     /// The oldest version of TLS that is spoken. Default: "1.2".
     #[schemars(extend("enum" = ["1.2", "1.3"]))]
     pub(super) min_version: Field<String>,
@@ -286,6 +291,8 @@ pub(super) struct Route {
     pub(super) roles: Field<Vec<Given<String>>>,
     /// Whether requests without a key pass. Default: false.
     pub(super) public: Field<bool>,
+    /// Names, one of which the client's certificate must bear, beside the key: its common name, a DNS name, an e-mail address or a URI, letter for letter. Default: any client.
+    pub(super) client_subject: Field<Vec<Given<String>>>,
     /// The upstream's name; may be left out while there is one.
     pub(super) upstream: Field<String>,
     /// "allow" takes paths that two parsers could read in two ways, such as those with %2F. Default: "refuse".

@@ -43,7 +43,9 @@ pub(super) fn validate(
     let roles = roles::roles(check, root.roles);
     let role_faults = check.faults() - before_roles;
     let upstreams = upstreams::upstreams(check, root.upstreams);
-    let routes = routes::routes(check, root.routes, &roles, &upstreams);
+    let has_client_ca = server.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    let around = routes::Around { roles: &roles, upstreams: &upstreams, has_client_ca };
+    let routes = routes::routes(check, root.routes, &around);
     let mut files = vec![path];
     files.extend(keys.iter().map(|keys| keys.store.as_path()));
     files.extend(server.tls.iter().flat_map(Tls::files));

@@ -46,13 +46,17 @@ pub enum Denied<E> {
     Method,
     /// The caller's role is none of those the rule names.
     Role,
+    /// The client's certificate bears none of the names that the rule asks for.
+    Client,
 }
 
-/// Decides on a request for `route` with `method` by whoever `caller` turned out to be.
+/// Decides on a request for `route` with `method` by whoever `caller` turned out to be, from a client whose
+/// certificate bears `client_names`.
 pub fn authorize<E>(
     route: Option<&Route>,
     method: &Method,
     caller: Result<Arc<Identity>, E>,
+    client_names: &[String],
 ) -> Result<Permit, Denied<E>> {
     let Some(route) = route else {
         return Err(caller.err().map_or(Denied::NoRoute, Denied::Unauthenticated));
@@ -72,12 +76,20 @@ pub fn authorize<E>(
             Some(identity)
         }
     };
+    if !rule.takes_client(client_names) {
+        return Err(Denied::Client);
+    }
     Ok(Permit { identity, upstream: rule.upstream })
 }
 
 /// Decides on a browser's CORS preflight, which carries no key: it may pass as anonymous to the upstream of
-/// the rule for the method that the browser asks about, if there is one.
-pub fn authorize_preflight(route: Option<&Route>, requested: &Method) -> Option<Permit> {
-    let rule = route?.rule(requested)?;
+/// the rule for the method that the browser asks about, if there is one. The client's certificate is asked for
+/// all the same.
+pub fn authorize_preflight(
+    route: Option<&Route>,
+    requested: &Method,
+    client_names: &[String],
+) -> Option<Permit> {
+    let rule = route?.rule(requested).filter(|rule| rule.takes_client(client_names))?;
     Some(Permit { identity: None, upstream: rule.upstream })
 }

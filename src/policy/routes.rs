@@ -20,6 +20,8 @@ pub struct RouteRule {
     pub methods: Option<Vec<Method>>,
     /// Who may pass.
     pub access: Access,
+    /// Names, one of which the client's certificate must bear; none: it needs no certificate.
+    pub client_subjects: Vec<String>,
     /// The place of its upstream in the configuration.
     pub upstream: usize,
     /// `ambiguous_paths = "allow"`: take the path as it stands, even if two parsers could differ.
@@ -35,6 +37,13 @@ pub enum Access {
     AnyKey,
     /// A key whose role is, or inherits from, one of these.
     Roles(RoleSet),
+}
+
+impl RouteRule {
+    /// Whether a client passes whose certificate bears `names`; none without a certificate.
+    pub fn takes_client(&self, names: &[String]) -> bool {
+        self.client_subjects.is_empty() || self.client_subjects.iter().any(|s| names.contains(s))
+    }
 }
 
 /// Why an entry cannot be part of the table.
@@ -58,7 +67,8 @@ pub struct Route {
     pattern: String,
     rules: Vec<RouteRule>,
     allow_ambiguous_paths: bool,
-    asks_for_roles: bool,
+    /// Whether some who have a key may not pass.
+    is_for_some: bool,
 }
 
 impl Route {
@@ -112,6 +122,7 @@ impl RouteTable {
                 path: "/{*rest}".to_owned(),
                 methods: None,
                 access: Access::AnyKey,
+                client_subjects: Vec::new(),
                 upstream: 0,
                 allow_ambiguous_paths: false,
             });
@@ -143,7 +154,7 @@ impl RouteTable {
         let route = found.map(|at| &self.routes[at]);
         if path.has_parameters && !route.is_some_and(|route| route.allow_ambiguous_paths) {
             let stripped = paths::without_parameters(&path.decoded);
-            if route.is_some_and(|route| route.asks_for_roles)
+            if route.is_some_and(|route| route.is_for_some)
                 || self.patterns.find(&stripped) != found
             {
                 return Err(Ambiguity::Parameter);
@@ -181,7 +192,7 @@ impl Compiler {
                         pattern: rule.path.clone(),
                         rules: Vec::new(),
                         allow_ambiguous_paths: true,
-                        asks_for_roles: false,
+                        is_for_some: false,
                     });
                 }
                 self.add_rule(at, place, rule);
@@ -206,7 +217,8 @@ impl Compiler {
             }
         }
         route.allow_ambiguous_paths &= rule.allow_ambiguous_paths;
-        route.asks_for_roles |= matches!(rule.access, Access::Roles(_));
+        route.is_for_some |=
+            matches!(rule.access, Access::Roles(_)) || !rule.client_subjects.is_empty();
         route.rules.push(rule);
         self.places[at].push(place);
     }
@@ -222,6 +234,7 @@ mod tests {
             path: path.to_owned(),
             methods,
             access,
+            client_subjects: Vec::new(),
             upstream: 0,
             allow_ambiguous_paths: false,
         }

@@ -31,6 +31,8 @@ pub enum Refusal {
     MethodNotAllowed,
     /// The caller's role may not pass.
     RoleNotAllowed,
+    /// The client's certificate is none of those that may pass.
+    ClientNotAllowed,
     /// No route speaks for the path.
     NoRoute,
     /// CONNECT and TRACE are never forwarded.
@@ -66,6 +68,7 @@ impl From<Denied<Unauthenticated>> for Refusal {
             Denied::NoRoute => Self::NoRoute,
             Denied::Method => Self::MethodNotAllowed,
             Denied::Role => Self::RoleNotAllowed,
+            Denied::Client => Self::ClientNotAllowed,
         }
     }
 }
@@ -118,6 +121,12 @@ impl Refusal {
                 "forbidden",
                 "Not allowed",
                 "The role of this API key is not allowed to do this.",
+            ),
+            Self::ClientNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not allowed",
+                "This needs a client certificate with another name.",
             ),
             Self::NoRoute => (
                 StatusCode::NOT_FOUND,
@@ -198,6 +207,7 @@ impl Refusal {
             | Self::Unauthenticated(_)
             | Self::MethodNotAllowed
             | Self::RoleNotAllowed
+            | Self::ClientNotAllowed
             | Self::NoRoute
             | Self::MethodNotSupported
             | Self::UpgradeNotSupported

@@ -7,7 +7,7 @@
 //! taken      = sources.take(head)               the raw key leaves the request, inside Secret
 //! route      = routes.find(path)                one reading of the path
 //! caller     = authenticate(taken, keys, now)
-//! permit     = authorize(route, method, caller) no way around
+//! permit     = authorize(route, method, caller, client) no way around
 //! headers::prepare(head)                        strip, then set
 //! answer     = forward::send(permit, request)   takes the permit by value
 //! pass_on(answer) or refuse(refusal)            the context goes along, to the last byte
@@ -188,14 +188,15 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
     let taken = snapshot.sources.take(&mut head.uri, &mut head.headers);
     let route = snapshot.config.routes.find(head.uri.path())?;
     context.saw_route(route);
-    if let Some(permit) =
-        preflight(head, &snapshot).and_then(|method| authorize_preflight(route, &method))
-    {
+    let preflight = preflight(head, &snapshot).and_then(|method| {
+        authorize_preflight(route, &method, context.connection().client_names())
+    });
+    if let Some(permit) = preflight {
         return Ok((permit, survey));
     }
     let caller = authenticate(taken, &snapshot.keys, context.started_unix_s());
     context.saw_identity(caller.as_ref().ok());
-    let permit = authorize(route, &head.method, caller)?;
+    let permit = authorize(route, &head.method, caller, context.connection().client_names())?;
     Ok((permit, survey))
 }
 

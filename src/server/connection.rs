@@ -5,7 +5,7 @@
 //!
 //! Never here: what is done with a request (see [`proxy`](crate::proxy)).
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -54,6 +54,8 @@ enum Phase {
 pub struct ConnectionInfo {
     peer: SocketAddr,
     via: Via,
+    /// What the client's certificate calls it.
+    client_names: OnceCell<Vec<String>>,
     deadline: Deadline,
     request_header: Duration,
     keep_alive: Duration,
@@ -79,6 +81,7 @@ impl ConnectionInfo {
         Self {
             peer,
             via: Via::new(peer, proto),
+            client_names: OnceCell::new(),
             deadline: Deadline::default(),
             request_header: timeouts.request_header,
             keep_alive: timeouts.keep_alive,
@@ -101,6 +104,15 @@ impl ConnectionInfo {
     /// What the connection tells the upstream about itself.
     pub fn via(&self) -> &Via {
         &self.via
+    }
+
+    /// The names that the client's certificate bears; none without a certificate.
+    pub fn client_names(&self) -> &[String] {
+        self.client_names.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn set_client_names(&self, names: Vec<String>) {
+        self.client_names.get_or_init(|| names);
     }
 
     /// The wait that the connection is in.

@@ -3,7 +3,7 @@
 //! A handshake has a deadline, and ends when the worker drains. Why one fails is the client's business; for the
 //! operator it is in the log at level debug, for anybody can make thousands of them fail.
 //!
-//! Never here: certificates or keys (see [`tls`](crate::tls)).
+//! Never here: certificates or keys (see [`tls`]).
 
 use std::future::poll_fn;
 use std::io;
@@ -22,7 +22,7 @@ use super::worker::{Drain, Registration};
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
 use crate::proxy::forwarded::Proto;
-use crate::tls::ServerConfig;
+use crate::tls::{self, ServerConfig};
 
 /// A connection, ready for requests.
 pub(super) struct Opened {
@@ -77,6 +77,9 @@ async fn shake_hands(
         return Ok(None);
     }
     let stream = TlsAcceptor::from(tls).accept(stream).await?;
+    if let Some([certificate, ..]) = stream.get_ref().1.peer_certificates() {
+        info.set_client_names(tls::subject_names(certificate));
+    }
     Ok(Some(Transport::Tls(Box::new(stream))))
 }
 

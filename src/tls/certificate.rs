@@ -1,6 +1,6 @@
-//! What a certificate says: for which hosts, and how long. The only user of x509-cert.
+//! What a certificate says: for which hosts, how long, and whose it is. The only user of x509-cert.
 //!
-//! Never here: whether a certificate is to be trusted.
+//! Never here: whether a certificate is to be trusted; rustls verifies those of clients.
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
@@ -64,6 +64,22 @@ impl Facts {
                 .with_help("renew it; the new one is served as soon as it is in place")
         })
     }
+}
+
+/// The names a client's certificate gives its owner: the common name of its subject, and its DNS names, e-mail
+/// addresses and URIs. None if it cannot be read.
+pub fn subject_names(der: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = Certificate::from_der(der) else { return Vec::new() };
+    let common_name = certificate.tbs_certificate().subject().common_name().ok().flatten();
+    let common_name = common_name.map(|name| name.value().into_owned());
+    let others = alternative_names(&certificate).unwrap_or_default().into_iter();
+    let others = others.filter_map(|name| match name {
+        GeneralName::DnsName(text)
+        | GeneralName::Rfc822Name(text)
+        | GeneralName::UniformResourceIdentifier(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    });
+    common_name.into_iter().chain(others).collect()
 }
 
 /// Its subject alternative names; `None` if they cannot be read.

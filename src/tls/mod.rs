@@ -1,6 +1,6 @@
 //! TLS to clients: from the files that `[server.tls]` names to what a handshake needs.
 //!
-//! [`load`] reads certificates and keys, finds every fault, and gives one [`ServerConfig`] that
+//! [`load`] reads certificates, keys and authorities, finds every fault, and gives one [`ServerConfig`] that
 //! all workers share. It is made anew by every reload; only [`Tickets`] stay, so that a session that began
 //! before a reload, or on another worker, is resumed.
 //!
@@ -17,13 +17,16 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
-use rustls::{ALL_VERSIONS, Error, InconsistentKeys};
+use rustls::{ALL_VERSIONS, Error, InconsistentKeys, RootCertStore};
 
-use crate::config::{PairFiles, Tls, TlsVersion};
+use crate::config::{ClientCertificates, PairFiles, Tls, TlsVersion};
 use crate::diagnostics::{Fault, Report, Source};
+pub use certificate::subject_names;
 use choice::Choice;
 pub use rustls::ServerConfig;
 
@@ -81,10 +84,14 @@ pub fn load(tls: &Tls, tickets: &Tickets, now: Timestamp) -> Result<Loaded, Repo
         .iter()
         .filter_map(|pair| read_pair(pair, &provider, now, &mut findings))
         .collect();
-    if findings.faults.has_errors() {
+    let verifier = match &tls.clients {
+        Some(clients) => verifier(clients, &provider, &mut findings),
+        None => Some(WebPkiClientVerifier::no_client_auth()),
+    };
+    let (Some(verifier), false) = (verifier, findings.faults.has_errors()) else {
         findings.faults.merge(findings.warnings);
         return Err(findings.faults);
-    }
+    };
     for (files, (hosts, _)) in tls.pairs.iter().zip(&pairs).skip(1) {
         if hosts.is_empty() {
             let fault = Fault::whole("the certificate names no host, so no client is given it");
@@ -99,15 +106,19 @@ pub fn load(tls: &Tls, tickets: &Tickets, now: Timestamp) -> Result<Loaded, Repo
     let mut server = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .expect("the provider has cipher suites for every version")
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Choice::new(pairs)));
     server.alpn_protocols = PROTOCOLS.iter().map(|(name, _)| name.to_vec()).collect();
     // Tickets keep the session with the client: nothing grows here, and workers share no lock.
     server.session_storage = Arc::new(NoServerSessionStorage {});
-    server.ticketer = tickets.keys().map_err(|error| {
-        let fault = Fault::whole(format!("no keys for session tickets can be made: {error}"));
-        Report::error(source(&tls.pairs[0].certificate), vec![fault])
-    })?;
+    // A resumed session is not verified again: it would outlive the client's certificate and the trust in
+    // its authority. So whoever shows one, shows it on every connection.
+    if tls.clients.is_none() {
+        server.ticketer = tickets.keys().map_err(|error| {
+            let fault = Fault::whole(format!("no keys for session tickets can be made: {error}"));
+            Report::error(source(&tls.pairs[0].certificate), vec![fault])
+        })?;
+    }
     Ok(Loaded { server: Arc::new(server), warnings: findings.warnings })
 }
 
@@ -172,4 +183,32 @@ fn read_pair(
         }
     });
     Some((facts.hosts, Arc::new(certified.ok()?)))
+}
+
+/// Who says which clients are known; `None` only with a fault.
+fn verifier(
+    clients: &ClientCertificates,
+    provider: &Arc<CryptoProvider>,
+    findings: &mut Findings,
+) -> Option<Arc<dyn ClientCertVerifier>> {
+    let path = &clients.authorities;
+    let authorities = findings.take(path, files::certificates(path))?;
+    let roots = findings.take(path, roots(authorities))?;
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder = if clients.are_required { builder } else { builder.allow_unauthenticated() };
+    let verifier = builder
+        .build()
+        .map_err(|error| Fault::whole(format!("these authorities cannot verify clients: {error}")));
+    findings.take(path, verifier)
+}
+
+fn roots(authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, Fault> {
+    let mut roots = RootCertStore::empty();
+    for (place, authority) in authorities.into_iter().enumerate() {
+        roots.add(authority).map_err(|error| {
+            Fault::whole(format!("certificate {} cannot be an authority: {error}", place + 1))
+        })?;
+    }
+    Ok(roots)
 }

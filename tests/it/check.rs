@@ -122,7 +122,7 @@ fn the_json_has_stable_names() {
         serde_json::json!({
             "path": "/{*rest}", "methods": ["GET", "HEAD"], "access": "roles", "roles": ["viewer"],
             "inherited_by": ["admin", "author", "manager"], "upstream": "app",
-            "ambiguous_paths": "refuse",
+            "ambiguous_paths": "refuse", "client_subject": [],
         })
     );
     assert_eq!(

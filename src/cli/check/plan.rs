@@ -41,6 +41,8 @@ pub(super) struct RouteRow {
     pub(super) roles: Vec<String>,
     /// Those that pass because they inherit one of `roles`.
     pub(super) inherited_by: Vec<String>,
+    /// Names, one of which the client's certificate must bear; none: any client.
+    pub(super) client_subject: Vec<String>,
     pub(super) upstream: String,
     pub(super) ambiguous_paths: &'static str,
 }
@@ -144,6 +146,7 @@ fn route_row(config: &Config, route: &Route, rule: &RouteRule) -> RouteRow {
         access,
         roles,
         inherited_by,
+        client_subject: rule.client_subjects.clone(),
         upstream: config.upstreams[rule.upstream].name.clone(),
         ambiguous_paths: if rule.allow_ambiguous_paths { "allow" } else { "refuse" },
     }

@@ -98,16 +98,26 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
     settings
 }
 
-fn tls_settings(tls: Option<&Tls>) -> [(&'static str, String); 2] {
+fn tls_settings(tls: Option<&Tls>) -> [(&'static str, String); 4] {
     let pairs = tls
         .iter()
         .flat_map(|tls| &tls.pairs)
         .map(|pair| format!("{} with {}", pair.certificate.display(), pair.private_key.display()));
+    let clients = tls.and_then(|tls| tls.clients.as_ref());
+    let required = clients.map(|clients| match clients.are_required {
+        true => "required",
+        false => "optional",
+    });
     let min_version = tls.map(|tls| match tls.min_version {
         TlsVersion::V1_2 => "1.2",
         TlsVersion::V1_3 => "1.3",
     });
-    [("[server.tls] certificates", list(pairs)), ("[server.tls] min_version", list(min_version))]
+    [
+        ("[server.tls] certificates", list(pairs)),
+        ("[server.tls] client_ca", list(clients.map(|clients| clients.authorities.display()))),
+        ("[server.tls] client_certificates", list(required)),
+        ("[server.tls] min_version", list(min_version)),
+    ]
 }
 
 fn log_settings(log: &Log) -> [(&'static str, String); 3] {

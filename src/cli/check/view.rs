@@ -90,13 +90,17 @@ fn told(change: &Change) -> String {
 
 /// `viewer (inherited by admin, author)`
 pub(super) fn who_may_pass(route: &RouteRow) -> String {
-    match route.access {
+    let by_key = match route.access {
         AccessKind::Public => "everybody (public)".to_owned(),
         AccessKind::AnyKey => "any key".to_owned(),
         AccessKind::Roles if route.inherited_by.is_empty() => route.roles.join(", "),
         AccessKind::Roles => {
             format!("{} (inherited by {})", route.roles.join(", "), route.inherited_by.join(", "))
         }
+    };
+    match route.client_subject.as_slice() {
+        [] => by_key,
+        names => format!("{by_key}, from {}", names.join(" or ")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `[server.tls]` means, and what of them is refused.
+//! What `[server.tls]` and `client_subject` mean, and what of them is refused.
 
 use std::path::Path;
 
@@ -10,21 +10,26 @@ const PAIR: &str = "[server.tls]\ncertificate = 'a.pem'\nprivate_key = 'a.key'\n
 #[test]
 fn what_is_written_arrives() {
     let server = good(&format!(
-        "{PAIR}min_version = '1.3'\n\
-         [[server.tls.certificates]]\ncertificate = '/b.pem'\nprivate_key = '${{HOST}}/b.key'\n"
+        "{PAIR}client_ca = '/ca.pem'\nclient_certificates = 'optional'\nmin_version = '1.3'\n\
+         [[server.tls.certificates]]\ncertificate = '/b.pem'\nprivate_key = '${{HOST}}/b.key'\n\
+         [[routes]]\npath = '/'\nclient_subject = ['billing', 'urn:x']\n"
     ));
+    let rule = &server.routes.routes()[0].rules()[0];
+    assert_eq!(rule.client_subjects, ["billing", "urn:x"]);
     let tls = server.server.tls.expect("it is written");
     assert_eq!(tls.min_version, TlsVersion::V1_3);
+    assert!(tls.clients.as_ref().is_some_and(|clients| !clients.are_required));
     let files: Vec<_> = tls.files().collect();
-    let expected = ["etc/a.pem", "etc/a.key", "/b.pem", "etc/10.1.2.3/b.key"];
+    let expected = ["etc/a.pem", "etc/a.key", "/b.pem", "etc/10.1.2.3/b.key", "/ca.pem"];
     assert_eq!(files, expected.map(Path::new));
 }
 
 #[test]
 fn what_is_left_out_has_a_default() {
     assert!(good("").server.tls.is_none());
-    let tls = good(PAIR).server.tls.expect("it is written");
+    let tls = good(&format!("{PAIR}client_ca = 'ca.pem'")).server.tls.expect("it is written");
     assert_eq!((tls.pairs.len(), tls.min_version), (1, TlsVersion::V1_2));
+    assert!(tls.clients.is_some_and(|clients| clients.are_required));
 }
 
 #[test]
@@ -52,6 +57,32 @@ fn a_key_in_the_place_of_its_file_is_not_shown() {
             &["3:15: this is no name of a file, but what belongs into one; put it into a file"],
         );
     }
+}
+
+#[test]
+fn clients_are_vouched_for() {
+    check(
+        &format!("{PAIR}client_certificates = 'optional'"),
+        &["4:23: nobody vouches for the certificates of clients; write client_ca"],
+    );
+    check(
+        &format!("{PAIR}client_ca = 'ca.pem'\nclient_certificates = 'yes'\nmin_version = '1.1'"),
+        &[
+            r#"5:23: "yes" is no choice here; write "required" or "optional""#,
+            r#"6:15: "1.1" is no choice here; "#,
+        ],
+    );
+    for tls in ["", PAIR] {
+        let line = 3 + tls.lines().count();
+        check(
+            &format!("{tls}[[routes]]\npath = '/'\nclient_subject = ['billing']"),
+            &[&format!("{line}:18: no client shows a certificate, so none could pass; write")],
+        );
+    }
+    check(
+        &format!("{PAIR}client_ca = 'ca.pem'\n[[routes]]\npath = '/'\nclient_subject = []"),
+        &["7:18: no client may pass this route; name some"],
+    );
 }
 
 #[test]

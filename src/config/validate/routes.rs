@@ -8,7 +8,7 @@ use serde_spanned::Spanned;
 use super::roles::Declared;
 use crate::config::Upstream;
 use crate::config::check::{Check, Span, Text};
-use crate::config::limits::ROUTES_MAX;
+use crate::config::limits::{CLIENT_SUBJECTS_MAX, ROUTES_MAX};
 use crate::config::raw::{self, Field, Given, Table};
 use crate::config::suggest::did_you_mean;
 use crate::diagnostics::Fault;
@@ -36,12 +36,19 @@ struct Entry {
     methods: Vec<(Method, Text)>,
 }
 
+/// What the other sections declare for routes to speak of.
+pub(super) struct Around<'a> {
+    pub(super) roles: &'a Declared,
+    pub(super) upstreams: &'a [Upstream],
+    /// Whether clients show certificates.
+    pub(super) has_client_ca: bool,
+}
+
 /// The table; `None` only with a fault.
 pub(super) fn routes(
     check: &mut Check<'_>,
     field: Field<Vec<Given<Table<raw::Route>>>>,
-    roles: &Declared,
-    upstreams: &[Upstream],
+    around: &Around<'_>,
 ) -> Option<RouteTable> {
     let given = match field.0 {
         Some(given) => {
@@ -51,7 +58,7 @@ pub(super) fn routes(
         }
         None => Vec::new(),
     };
-    if given.is_empty() && upstreams.len() > 1 {
+    if given.is_empty() && around.upstreams.len() > 1 {
         let message = "without routes it is not said which upstream requests go to";
         let help = "write [[routes]] with path = \"/{*rest}\" and upstream = \"…\"";
         check.push(Fault::whole(message).with_help(help));
@@ -59,7 +66,7 @@ pub(super) fn routes(
     let mut entries = Vec::with_capacity(given.len());
     for given in given {
         if let Some(table) = check.table("routes", given) {
-            entries.extend(entry(check, table, roles, upstreams));
+            entries.extend(entry(check, table, around));
         }
     }
     let rules = entries.iter().map(|entry| entry.rule.clone()).collect();
@@ -75,12 +82,7 @@ pub(super) fn routes(
 }
 
 /// One entry; `None` only with a fault.
-fn entry(
-    check: &mut Check<'_>,
-    table: Spanned<raw::Route>,
-    roles: &Declared,
-    upstreams: &[Upstream],
-) -> Option<Entry> {
+fn entry(check: &mut Check<'_>, table: Spanned<raw::Route>, around: &Around<'_>) -> Option<Entry> {
     let span = table.span();
     let raw = table.into_inner();
     if raw.path.0.is_none() {
@@ -89,8 +91,9 @@ fn entry(
     let path = check.text(raw.path);
     let is_for_some = raw.methods.0.is_some();
     let methods = methods(check, raw.methods);
-    let access = access(check, raw.public, raw.roles, roles);
-    let upstream = upstream(check, span, raw.upstream, upstreams);
+    let access = access(check, raw.public, raw.roles, around.roles);
+    let client_subjects = client_subjects(check, raw.client_subject, around.has_client_ca);
+    let upstream = upstream(check, span, raw.upstream, around.upstreams);
     let allow_ambiguous_paths =
         check.one_of(raw.ambiguous_paths, false, &[("allow", true), ("refuse", false)]);
     let path = path?;
@@ -98,6 +101,7 @@ fn entry(
         path: path.value.clone(),
         methods: is_for_some.then(|| methods.iter().map(|(method, _)| method.clone()).collect()),
         access,
+        client_subjects,
         upstream: upstream.unwrap_or_default(),
         allow_ambiguous_paths,
     };
@@ -174,6 +178,26 @@ fn access(
         check.fault(texts.span(), "a public route lets everybody pass, so it takes no roles", help);
     }
     Access::Roles(roles.set(check, texts.get_ref()))
+}
+
+/// The names of clients that may pass; none: whatever their certificate says.
+fn client_subjects(
+    check: &mut Check<'_>,
+    field: Field<Vec<Given<String>>>,
+    has_client_ca: bool,
+) -> Vec<String> {
+    let texts = check.some_texts(
+        field,
+        CLIENT_SUBJECTS_MAX,
+        "no client may pass this route",
+        "name some, or leave client_subject out to ask for no certificate",
+    );
+    let Some(texts) = texts else { return Vec::new() };
+    if !has_client_ca {
+        let help = "write client_ca = \"….pem\" in [server.tls], or remove client_subject";
+        check.fault(texts.span(), "no client shows a certificate, so none could pass", help);
+    }
+    texts.into_inner().into_iter().map(|text| text.value).collect()
 }
 
 /// The place of the upstream that `field` names, or of the only one.

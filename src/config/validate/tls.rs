@@ -1,4 +1,4 @@
-//! `[server.tls]`: certificates and their keys.
+//! `[server.tls]`: certificates, keys, and whether clients show theirs.
 //!
 //! Never here: what is in the files (see [`tls`](crate::tls)).
 
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::config::check::{Check, Span};
 use crate::config::limits::CERTIFICATES_MAX;
 use crate::config::raw::{self, Field, Given, Table};
-use crate::config::{PairFiles, Tls, TlsVersion};
+use crate::config::{ClientCertificates, PairFiles, Tls, TlsVersion};
 
 /// What PEM begins with (RFC 7468 §2), where the name of its file belongs.
 const PEM_BEGIN: &str = "-----BEGIN";
@@ -29,12 +29,13 @@ pub(super) fn tls(check: &mut Check<'_>, given: Given<Table<raw::Tls>>) -> Optio
             pairs.extend(pair(check, &span, certificate, private_key));
         }
     }
+    let clients = clients(check, raw.client_ca, raw.client_certificates);
     let min_version = check.one_of(
         raw.min_version,
         TlsVersion::default(),
         &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)],
     );
-    Some(Tls { pairs, min_version })
+    Some(Tls { pairs, clients, min_version })
 }
 
 /// `None` only with a fault.
@@ -52,6 +53,23 @@ fn pair(
     }
     let (certificate, private_key) = (file(check, certificate), file(check, private_key));
     Some(PairFiles { certificate: certificate?, private_key: private_key? })
+}
+
+fn clients(
+    check: &mut Check<'_>,
+    client_ca: Field<String>,
+    client_certificates: Field<String>,
+) -> Option<ClientCertificates> {
+    if client_ca.0.is_none()
+        && let Some(Given(choice)) = &client_certificates.0
+    {
+        let help =
+            "write client_ca = \"….pem\" with the authorities that vouch for them, or remove this";
+        check.fault(choice.span(), "nobody vouches for the certificates of clients", help);
+    }
+    let choices = [("required", true), ("optional", false)];
+    let are_required = check.one_of(client_certificates, true, &choices);
+    Some(ClientCertificates { authorities: file(check, client_ca)?, are_required })
 }
 
 /// The name of a file in PEM. A key that stands here itself goes no further, for paths are shown.

@@ -1,14 +1,14 @@
-//! An authority, and the certificates it makes for servers.
+//! An authority, and the certificates it makes for servers and clients.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256,
-    date_time_ymd,
+    SanType, date_time_ymd,
 };
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Whom certificates are from.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -64,6 +64,14 @@ impl Authority {
         self.issue(&params, &new_key())
     }
 
+    /// A client's certificate with a common name and a URI.
+    pub(crate) fn client(&self, common_name: &str, uri: &str) -> Pair {
+        let mut params = params(&[]);
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.subject_alt_names.push(SanType::URI(uri.try_into().expect("ASCII")));
+        self.issue(&params, &new_key())
+    }
+
     fn issue(&self, params: &CertificateParams, key: &KeyPair) -> Pair {
         let certificate = params.signed_by(key, &self.0).expect("the parameters are whole");
         Pair { certificate: certificate.pem(), private_key: key.serialize_pem() }
@@ -74,6 +82,11 @@ impl Pair {
     /// The certificate, as it is sent in a handshake.
     pub(crate) fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("it was made as PEM")
+    }
+
+    /// The key, as a library takes it.
+    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.private_key.as_bytes()).expect("it was made as PEM")
     }
 }
 

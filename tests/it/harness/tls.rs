@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
 
-use super::certificates::Authority;
+use super::certificates::{Authority, Pair};
 use super::{DEADLINE, Message};
 
 /// How clients connect; those of one `TlsClients` know each other's sessions.
@@ -19,17 +19,17 @@ pub(crate) struct TlsClients(ClientConfig);
 impl TlsClients {
     /// Those that trust `authority` and speak every version.
     pub(crate) fn of(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS12, &TLS13])
+        Self::with(authority, &[&TLS12, &TLS13], None)
     }
 
     /// Those that speak 1.2 alone.
     pub(crate) fn of_1_2(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS12])
+        Self::with(authority, &[&TLS12], None)
     }
 
     /// Those that speak 1.3 alone.
     pub(crate) fn of_1_3(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS13])
+        Self::with(authority, &[&TLS13], None)
     }
 
     /// Those of 1.2 that can verify RSA alone.
@@ -41,12 +41,26 @@ impl TlsClients {
         Self(builder.with_root_certificates(authority.roots()).with_no_client_auth())
     }
 
-    fn with(authority: &Authority, versions: &[&'static rustls::SupportedProtocolVersion]) -> Self {
+    /// Those that show `pair`.
+    pub(crate) fn showing(authority: &Authority, pair: &Pair) -> Self {
+        Self::with(authority, &[&TLS12, &TLS13], Some(pair))
+    }
+
+    fn with(
+        authority: &Authority,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        pair: Option<&Pair>,
+    ) -> Self {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)
             .expect("the provider speaks them")
             .with_root_certificates(authority.roots());
-        Self(builder.with_no_client_auth())
+        Self(match pair {
+            None => builder.with_no_client_auth(),
+            Some(pair) => builder
+                .with_client_auth_cert(vec![pair.der()], pair.key_der())
+                .expect("the two belong together"),
+        })
     }
 
     /// The same, offering `protocols` by ALPN.
@@ -98,11 +112,18 @@ impl TlsClient {
 
     /// Sends `request` and reads the answer.
     pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> Message {
-        self.send(request);
-        let answer = Message::read_head(&mut self.stream).expect("the connection stays");
-        let mut answer = answer.expect("an answer");
-        answer.read_body(&mut self.stream).expect("a whole answer");
-        answer
+        self.try_ask(request).expect("an answer")
+    }
+
+    /// The answer; or why there is none: that is when a client of TLS 1.3 hears that its certificate was refused.
+    pub(crate) fn try_ask(&mut self, request: impl AsRef<[u8]>) -> io::Result<Message> {
+        let stream = self.stream.get_mut();
+        stream.write_all(request.as_ref())?;
+        stream.flush()?;
+        let mut answer =
+            Message::read_head(&mut self.stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        answer.read_body(&mut self.stream)?;
+        Ok(answer)
     }
 
     /// Everything until the end, which must be one that an attacker cannot make (`close_notify`).

@@ -155,6 +155,21 @@ fn a_file_that_is_missing_encrypted_or_open_to_all_is_told() {
 }
 
 #[test]
+fn a_certificate_that_no_client_is_given_is_told() {
+    let authority = Authority::new();
+    let output = check(
+        &authority.server(&[HOST]),
+        |setup| {
+            lay(setup, "nameless", &authority.client("nobody", "urn:x"));
+            let pair = "{ certificate = \"nameless.pem\", private_key = \"nameless.key\" }";
+            setup.set("server.tls", &format!("certificates = [{pair}]"));
+        },
+        &["--strict"],
+    );
+    check_says(&output, 1, &["names no host, so no client is given it", "nameless.pem"]);
+}
+
+#[test]
 fn what_expires_is_told_and_served() {
     let authority = Authority::new();
     for (from, to, expected) in [

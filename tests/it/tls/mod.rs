@@ -1,5 +1,6 @@
-//! TLS to clients: what is spoken, and which certificate they are given.
+//! TLS to clients: what is spoken, which certificate they are given, and what they may show themselves.
 
+mod clients;
 mod files;
 
 use std::io::ErrorKind;
