@@ -71,6 +71,9 @@ impl App {
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
         }
+        for address in server.redirecting() {
+            tracing::info!(%address, "redirecting to https");
+        }
         Ok(Self { runtime, signals, server, log, shared, reloader })
     }
 

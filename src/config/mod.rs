@@ -172,6 +172,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// With it, TLS is spoken on every address of `listen`.
     pub tls: Option<Tls>,
+    /// Where plain HTTP is answered with a redirect; only with `tls`.
+    pub redirect: Option<Redirect>,
     /// `[server.timeouts]`
     pub timeouts: Timeouts,
     /// `[server.limits]`
@@ -224,6 +226,15 @@ pub enum TlsVersion {
     V1_2,
     /// RFC 8446.
     V1_3,
+}
+
+/// `[server.redirect]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// Where clients reach us by https. 443.
+    pub port: u16,
 }
 
 /// `[server.timeouts]`: each is the longest wait for the next step, not for the whole request.

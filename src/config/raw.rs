@@ -99,6 +99,8 @@ pub(super) struct Server {
     pub(super) trusted_proxies: Field<Vec<Given<String>>>,
     /// With it, TLS is spoken on every address of listen. Its files are read again when they change.
     pub(super) tls: Section<Tls>,
+    /// Where plain HTTP is answered with a redirect to https.
+    pub(super) redirect: Section<Redirect>,
     /// The longest waits for a next step, such as "30s" or "500ms".
     pub(super) timeouts: Section<Timeouts>,
     /// The most that one client, or all of them, may take.
@@ -135,6 +137,17 @@ pub(super) struct Pair {
     pub(super) certificate: Field<String>,
     /// The key of the first certificate.
     pub(super) private_key: Field<String>,
+}
+
+/// Where plain HTTP is answered with a redirect to https.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["listen"]))]
+pub(super) struct Redirect {
+    /// Addresses to listen on, "ADDRESS:PORT".
+    pub(super) listen: Field<Vec<Given<String>>>,
+    /// Where clients reach keyward by https. Default: 443.
+    pub(super) port: Field<i64>,
 }
 
 /// The longest waits for a next step, such as "30s" or "500ms".

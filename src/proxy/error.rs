@@ -23,6 +23,8 @@ pub enum Refusal {
     BadFraming,
     /// It came in clear where TLS is spoken.
     PlainHttp,
+    /// It came in clear; the same is served by https.
+    HttpsOnly,
     /// Its path can be read in two ways.
     AmbiguousPath(Ambiguity),
     /// Nobody is known to have sent it.
@@ -100,6 +102,12 @@ impl Refusal {
                 "bad_request",
                 "HTTPS needed",
                 "The request was sent in clear to a port where TLS is spoken: use https.",
+            ),
+            Self::HttpsOnly => (
+                StatusCode::PERMANENT_REDIRECT,
+                "https_only",
+                "Use HTTPS",
+                "This is served by https only. A key that was sent in clear must be replaced.",
             ),
             Self::AmbiguousPath(ambiguity) => {
                 return Problem {
@@ -199,6 +207,7 @@ impl Refusal {
             | Self::BadHost
             | Self::BadFraming
             | Self::PlainHttp
+            | Self::HttpsOnly
             | Self::HeadersTooLarge
             | Self::BodyTooLarge
             | Self::BodyBroken

@@ -21,6 +21,7 @@ pub mod error;
 mod forward;
 pub mod forwarded;
 mod headers;
+mod redirect;
 pub mod request_id;
 
 use std::cell::RefCell;

@@ -238,6 +238,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (from, to) = (&old.server, &new.server);
     let settings = [
         ("[server] listen", from.listen != to.listen),
+        ("[server.redirect]", from.redirect != to.redirect),
         ("[server] workers", from.workers != to.workers),
         ("[server.limits] connections", from.limits.connections != to.limits.connections),
         ("[server.timeouts] shutdown", from.timeouts.shutdown != to.timeouts.shutdown),

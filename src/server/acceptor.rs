@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::Purpose;
 use super::worker::{Arrival, WorkerHandle};
 use crate::limit::ConnectionLimit;
 use crate::proxy::forwarded::is_trusted;
@@ -23,7 +24,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Accepts on every listener.
 pub(super) struct Acceptor {
-    pub(super) listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<(TcpListener, Purpose)>,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) limit: ConnectionLimit,
     pub(super) shared: std::sync::Arc<Shared>,
@@ -32,11 +33,19 @@ pub(super) struct Acceptor {
 impl Acceptor {
     /// Accepts until `stop` changes, and what has arrived by then. Dropping the handles lets the workers drain.
     pub(super) async fn run(self, stop: watch::Receiver<bool>) {
-        let accepts = self.listeners.iter().map(|listener| self.accept_all(listener, stop.clone()));
+        let accepts = self
+            .listeners
+            .iter()
+            .map(|(listener, purpose)| self.accept_all(listener, *purpose, stop.clone()));
         join_all(accepts).await;
     }
 
-    async fn accept_all(&self, listener: &TcpListener, mut stop: watch::Receiver<bool>) {
+    async fn accept_all(
+        &self,
+        listener: &TcpListener,
+        purpose: Purpose,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut trouble = Trouble::default();
         loop {
             if self.limit.is_full() {
@@ -51,7 +60,9 @@ impl Acceptor {
                 _ = stop.wait_for(|&stop| stop) => return,
             };
             match accepted {
-                (place, Ok((stream, peer))) => self.admit(place, stream, peer, &mut trouble).await,
+                (place, Ok((stream, peer))) => {
+                    self.admit(place, stream, peer, purpose, &mut trouble).await;
+                }
                 (_, Err(error)) if is_clients_doing(&error) => {}
                 (_, Err(error)) => {
                     trouble
@@ -67,6 +78,7 @@ impl Acceptor {
         place: tokio::sync::OwnedSemaphorePermit,
         stream: TcpStream,
         peer: SocketAddr,
+        purpose: Purpose,
         trouble: &mut Trouble,
     ) {
         let address = peer.ip().to_canonical();
@@ -88,7 +100,7 @@ impl Acceptor {
             Ok(stream) => {
                 let idlest = self.workers.iter().min_by_key(|worker| worker.connections());
                 let idlest = idlest.expect("there is at least one worker");
-                idlest.hand_over(Arrival { stream, peer, slot }).await;
+                idlest.hand_over(Arrival { stream, peer, purpose, slot }).await;
             }
             // The client left while it was being accepted.
             Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,11 +16,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::Purpose;
 use super::framing::HeadScan;
 use super::handshake::Opened;
 use super::transport::Transport;
@@ -205,14 +207,14 @@ enum End {
 }
 
 /// Serves the requests in HTTP/1 that come over a connection, to its end.
-pub(super) async fn serve(opened: Opened, proxy: Rc<Proxy>, drain: Rc<Drain>) {
+pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
     let Opened { transport, info: connection, registered: _registered } = opened;
     connection.now.set(Instant::now());
     connection.deadline.start(connection.now(), connection.request_header);
     let stream: SharedStream = Rc::new(RefCell::new(transport));
     let wire = Wire::new(Rc::clone(&stream), Rc::clone(&connection), Rc::clone(&proxy));
     let http = builder(&proxy.snapshot().config.server.limits);
-    let end = drive(&http, wire, &stream, &connection, &proxy, &drain).await;
+    let end = drive(&http, wire, purpose, &stream, &connection, &proxy, &drain).await;
     // hyper is done with it: the stream is ours alone again.
     if let Some(stream) = Rc::into_inner(stream) {
         close(end, stream.into_inner(), &connection, &proxy).await;
@@ -240,12 +242,21 @@ const MIN_BUFFER_BYTES: usize = 8192;
 async fn drive(
     http: &http1::Builder,
     wire: Wire,
+    purpose: Purpose,
     stream: &SharedStream,
     connection: &Rc<ConnectionInfo>,
     proxy: &Rc<Proxy>,
     drain: &Drain,
 ) -> End {
-    let service = service_fn(|request| proxy.handle(connection, request).map(Ok::<_, Infallible>));
+    let service = service_fn(|request| {
+        let answer = match purpose {
+            Purpose::Serve => Either::Left(proxy.handle(connection, request)),
+            Purpose::Redirect { port } => {
+                Either::Right(ready(proxy.redirect(connection, request, port)))
+            }
+        };
+        answer.map(Ok::<_, Infallible>)
+    });
     let mut requests = pin!(http.serve_connection(TokioIo::new(wire), service));
     let mut is_draining = false;
     poll_fn(|cx| {

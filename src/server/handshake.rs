@@ -16,6 +16,7 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::Purpose;
 use super::connection::{self, ConnectionInfo};
 use super::transport::Transport;
 use super::worker::{Drain, Registration};
@@ -35,15 +36,19 @@ pub(super) struct Opened {
 pub(super) async fn open(
     stream: TcpStream,
     peer: SocketAddr,
+    purpose: Purpose,
     proxy: &Rc<Proxy>,
     drain: &Rc<Drain>,
 ) -> Option<Opened> {
     let snapshot = proxy.snapshot();
     let timeouts = &snapshot.config.server.timeouts;
-    let Some(tls) = &snapshot.tls else {
-        let info = Rc::new(ConnectionInfo::new(peer, Proto::Http, timeouts));
-        let registered = drain.register(&info);
-        return Some(Opened { transport: Transport::Plain(stream), info, registered });
+    let tls = match (purpose, &snapshot.tls) {
+        (Purpose::Serve, Some(tls)) => tls,
+        _ => {
+            let info = Rc::new(ConnectionInfo::new(peer, Proto::Http, timeouts));
+            let registered = drain.register(&info);
+            return Some(Opened { transport: Transport::Plain(stream), info, registered });
+        }
     };
     let info = Rc::new(ConnectionInfo::new(peer, Proto::Https, timeouts));
     let registered = drain.register(&info);

@@ -29,14 +29,26 @@ use acceptor::Acceptor;
 /// Connections the kernel holds for us before they are accepted; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// What is done with the connections to an address.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// Their requests are served; over TLS if there is a certificate.
+    Serve,
+    /// They are in clear, and are told to come back by https at `port`.
+    Redirect { port: u16 },
+}
+
 /// A running data plane.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    redirecting: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<io::Result<usize>>>,
 }
+
+type Listener = (TcpListener, Purpose);
 
 /// Binds the addresses of the current configuration and serves on them.
 ///
@@ -45,10 +57,14 @@ pub struct Server {
 pub fn start(shared: &Arc<Shared>, log: &AccessLog) -> io::Result<Server> {
     let snapshot = shared.current().load_full();
     let server = &snapshot.config.server;
-    let listeners =
-        server.listen.iter().map(|&address| listen(address)).collect::<io::Result<Vec<_>>>()?;
-    let addresses =
-        listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+    let (mut listeners, addresses) = listen_on(&server.listen, Purpose::Serve)?;
+    let mut redirecting = Vec::new();
+    if let Some(redirect) = &server.redirect {
+        let purpose = Purpose::Redirect { port: redirect.port };
+        let (more, addresses) = listen_on(&redirect.listen, purpose)?;
+        listeners.extend(more);
+        redirecting = addresses;
+    }
     let (stop, stopped) = watch::channel(false);
     let mut handles = Vec::new();
     let mut workers = Vec::new();
@@ -63,13 +79,18 @@ pub fn start(shared: &Arc<Shared>, log: &AccessLog) -> io::Result<Server> {
     let shared = Arc::clone(shared);
     let accept = move || accept(listeners, handles, limit, shared, stopped);
     let acceptor = thread::Builder::new().name("acceptor".to_owned()).spawn(accept)?;
-    Ok(Server { addresses, stop, acceptor, workers })
+    Ok(Server { addresses, redirecting, stop, acceptor, workers })
 }
 
 impl Server {
     /// Where it listens; a port 0 of the configuration is a real one here.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it sends clients to https.
+    pub fn redirecting(&self) -> &[SocketAddr] {
+        &self.redirecting
     }
 
     /// Stops: no new connections, requests in flight end, idle connections close. Returns how many connections
@@ -88,6 +109,17 @@ impl Server {
     }
 }
 
+/// The sockets, and where each really listens.
+fn listen_on(
+    addresses: &[SocketAddr],
+    purpose: Purpose,
+) -> io::Result<(Vec<Listener>, Vec<SocketAddr>)> {
+    let listeners = addresses.iter().map(|&address| listen(address));
+    let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    Ok((listeners.into_iter().map(|listener| (listener, purpose)).collect(), addresses))
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let bind = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -103,7 +135,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn accept(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     workers: Vec<worker::WorkerHandle>,
     limit: ConnectionLimit,
     shared: Arc<Shared>,
@@ -112,7 +144,9 @@ fn accept(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let run = |runtime: tokio::runtime::Runtime| {
         runtime.block_on(async {
-            let listeners = listeners.into_iter().map(tokio::net::TcpListener::from_std);
+            let listeners = listeners.into_iter().map(|(listener, purpose)| {
+                Ok((tokio::net::TcpListener::from_std(listener)?, purpose))
+            });
             let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
             Acceptor { listeners, workers, limit, shared }.run(stop).await;
             Ok(())

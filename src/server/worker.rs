@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::MissedTickBehavior;
 
 use super::connection::{self, ConnectionInfo};
-use super::handshake;
+use super::{Purpose, handshake};
 use crate::limit::ConnectionSlot;
 use crate::proxy::Proxy;
 use crate::snapshot::Shared;
@@ -32,6 +32,7 @@ const ARRIVING: usize = 1024;
 pub(super) struct Arrival {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
+    pub(super) purpose: Purpose,
     pub(super) slot: ConnectionSlot,
 }
 
@@ -108,7 +109,7 @@ impl Worker {
     }
 
     fn spawn(&self, arrival: Arrival, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
-        let Arrival { stream, peer, slot } = arrival;
+        let Arrival { stream, peer, purpose, slot } = arrival;
         let open = Open { _slot: slot, connections: Arc::clone(&self.connections) };
         let (proxy, drain) = (Rc::clone(proxy), Rc::clone(drain));
         tokio::task::spawn_local(async move {
@@ -120,10 +121,10 @@ impl Worker {
                     return;
                 }
             };
-            let opened = handshake::open(stream, peer, &proxy, &drain).await;
+            let opened = handshake::open(stream, peer, purpose, &proxy, &drain).await;
             let Some(opened) = opened else { return };
             match opened.transport.protocol() {
-                Protocol::Http1 => connection::serve(opened, proxy, drain).await,
+                Protocol::Http1 => connection::serve(opened, purpose, proxy, drain).await,
             }
         });
     }

@@ -110,7 +110,8 @@ fn the_json_has_stable_names() {
     let folder = Folder::new();
     let plan = folder.json(&[]);
     let names: Vec<_> = plan.as_object().expect("an object").keys().map(String::as_str).collect();
-    let expected = ["config", "keys", "listen", "roles", "routes", "tls", "upstreams", "warnings"];
+    let expected =
+        ["config", "keys", "listen", "redirect", "roles", "routes", "tls", "upstreams", "warnings"];
     assert_eq!(names, expected);
     assert_eq!(plan["warnings"], serde_json::json!([]));
     assert_eq!(

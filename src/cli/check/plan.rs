@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) listen: Vec<SocketAddr>,
     /// Whether TLS is spoken there.
     pub(super) tls: bool,
+    /// Where clients are sent to https.
+    pub(super) redirect: Vec<SocketAddr>,
     pub(super) routes: Vec<RouteRow>,
     pub(super) upstreams: Vec<UpstreamRow>,
     pub(super) roles: Vec<RoleRow>,
@@ -121,6 +123,7 @@ impl Plan {
             config: config.path.clone(),
             listen: config.server.listen.clone(),
             tls: config.server.tls.is_some(),
+            redirect: config.server.redirect.iter().flat_map(|r| r.listen.clone()).collect(),
             routes: config.routes.routes().iter().flat_map(rows).collect(),
             upstreams: config.upstreams.iter().map(upstream_row).collect(),
             roles: config.roles.iter().map(|declared| role(declared)).collect(),

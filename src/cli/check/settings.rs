@@ -55,7 +55,7 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
 pub(super) const PEPPER: &str = "[keys] pepper";
 
 fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
-    let Server { listen, workers, trusted_proxies, tls, timeouts, limits } = server;
+    let Server { listen, workers, trusted_proxies, tls, redirect, timeouts, limits } = server;
     let Timeouts {
         tls_handshake,
         request_header,
@@ -79,6 +79,8 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         ("[server] listen", list(listen)),
         ("[server] workers", workers.to_string()),
         ("[server] trusted_proxies", list(trusted_proxies)),
+        ("[server.redirect] listen", list(redirect.iter().flat_map(|redirect| &redirect.listen))),
+        ("[server.redirect] port", list(redirect.iter().map(|redirect| redirect.port))),
         ("[server.timeouts] tls_handshake", time(tls_handshake)),
         ("[server.timeouts] request_header", time(request_header)),
         ("[server.timeouts] request_body_idle", time(request_body_idle)),

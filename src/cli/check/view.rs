@@ -3,6 +3,7 @@
 //! Never here: what is shown as JSON, which is the data itself.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
 
@@ -13,11 +14,17 @@ use super::plan::{AccessKind, KeyCount, Plan, RouteRow};
 /// Writes everything that would be served.
 pub(super) fn write_plan(to: &mut impl Write, plan: &Plan) -> io::Result<()> {
     let name = Style::new().bold();
-    let listen: Vec<String> = plan.listen.iter().map(ToString::to_string).collect();
-    let listen = listen.join(", ") + if plan.tls { " (TLS)" } else { "" };
+    let list = |addresses: &[SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let listen = list(&plan.listen) + if plan.tls { " (TLS)" } else { "" };
     let keys = format!("{}: {}", plan.keys.store.display(), count(plan.keys.count));
-    for (heading, value) in [("listen", listen), ("keys", keys)] {
-        writeln!(to, "{name}{heading:<8}{name:#}{}", table::printable(&value))?;
+    let mut headings = vec![("listen", listen), ("keys", keys)];
+    if !plan.redirect.is_empty() {
+        headings.insert(1, ("redirect", list(&plan.redirect)));
+    }
+    for (heading, value) in headings {
+        writeln!(to, "{name}{heading:<9}{name:#}{}", table::printable(&value))?;
     }
     writeln!(to)?;
     let routes = plan.routes.iter().map(|route| {

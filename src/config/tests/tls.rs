@@ -1,4 +1,4 @@
-//! What `[server.tls]` and `client_subject` mean, and what of them is refused.
+//! What `[server.tls]`, `[server.redirect]` and `client_subject` mean, and what of them is refused.
 
 use std::path::Path;
 
@@ -12,10 +12,13 @@ fn what_is_written_arrives() {
     let server = good(&format!(
         "{PAIR}client_ca = '/ca.pem'\nclient_certificates = 'optional'\nmin_version = '1.3'\n\
          [[server.tls.certificates]]\ncertificate = '/b.pem'\nprivate_key = '${{HOST}}/b.key'\n\
+         [server.redirect]\nlisten = ['0.0.0.0:80']\nport = 8443\n\
          [[routes]]\npath = '/'\nclient_subject = ['billing', 'urn:x']\n"
     ));
     let rule = &server.routes.routes()[0].rules()[0];
     assert_eq!(rule.client_subjects, ["billing", "urn:x"]);
+    let redirect = server.server.redirect.expect("it is written");
+    assert_eq!((redirect.listen[0].port(), redirect.port), (80, 8443));
     let tls = server.server.tls.expect("it is written");
     assert_eq!(tls.min_version, TlsVersion::V1_3);
     assert!(tls.clients.as_ref().is_some_and(|clients| !clients.are_required));
@@ -82,6 +85,26 @@ fn clients_are_vouched_for() {
     check(
         &format!("{PAIR}client_ca = 'ca.pem'\n[[routes]]\npath = '/'\nclient_subject = []"),
         &["7:18: no client may pass this route; name some"],
+    );
+}
+
+#[test]
+fn redirect() {
+    check(
+        "[server.redirect]\nlisten = ['0.0.0.0:80']",
+        &["1:1: there is no https to redirect to; write [server.tls]"],
+    );
+    check(
+        &format!("{PAIR}[server.redirect]"),
+        &["4:1: it is not said where plain HTTP is to be redirected; write listen"],
+    );
+    check(
+        &format!("{PAIR}[server.redirect]\nlisten = ['127.0.0.1:8080', ':80']\nport = 0"),
+        &[
+            r#"5:11: "127.0.0.1:8080" is listed twice"#,
+            r#"5:29: ":80" is no address to listen on"#,
+            "6:8: this number is too small",
+        ],
     );
 }
 

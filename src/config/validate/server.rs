@@ -10,35 +10,47 @@ use ipnet::IpNet;
 use super::tls;
 use crate::config::check::{Check, Text};
 use crate::config::limits::{self, Bounds};
-use crate::config::raw::{self, Field, Given, Section};
-use crate::config::{Limits, Server, Timeouts};
+use crate::config::raw::{self, Field, Given, Section, Table};
+use crate::config::{Limits, Redirect, Server, Timeouts};
+
+/// RFC 9110 §4.2.2.
+const HTTPS_PORT: u16 = 443;
 
 pub(super) fn server(check: &mut Check<'_>, section: Section<raw::Server>) -> Server {
     let raw = check.section("server", section);
+    let listen = addresses(check, raw.listen, &[])
+        .unwrap_or_else(|| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))]);
+    let tls = raw.tls.0.and_then(|given| tls::tls(check, given));
+    let redirect = raw.redirect.0.and_then(|given| redirect(check, given, &listen, tls.is_some()));
     Server {
-        listen: listen(check, raw.listen),
+        listen,
         workers: workers(check, raw.workers),
         trusted_proxies: trusted_proxies(check, raw.trusted_proxies),
-        tls: raw.tls.0.and_then(|given| tls::tls(check, given)),
+        tls,
+        redirect,
         timeouts: timeouts(check, raw.timeouts),
         limits: limits(check, raw.limits),
     }
 }
 
-fn listen(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<SocketAddr> {
+/// Addresses to listen on, none of which is among `others`; `None` when the field is missing or wrong.
+fn addresses(
+    check: &mut Check<'_>,
+    field: Field<Vec<Given<String>>>,
+    others: &[SocketAddr],
+) -> Option<Vec<SocketAddr>> {
     let texts = check.some_texts(
         field,
         limits::LISTEN_MAX,
         "there is no address to listen on",
         "write [\"127.0.0.1:8080\"]",
-    );
-    let Some(texts) = texts else {
-        return vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))];
-    };
+    )?;
+    let is_known =
+        |ours: &[SocketAddr], address| ours.contains(&address) || others.contains(&address);
     let mut addresses = Vec::with_capacity(texts.get_ref().len());
     for text in texts.into_inner() {
         match text.value.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 && addresses.contains(&address) => {
+            Ok(address) if address.port() != 0 && is_known(&addresses, address) => {
                 let message = format!("{} is listed twice", text.shown);
                 check.fault(text.span, message, "remove one of the two");
             }
@@ -50,7 +62,31 @@ fn listen(check: &mut Check<'_>, field: Field<Vec<Given<String>>>) -> Vec<Socket
             }
         }
     }
-    addresses
+    Some(addresses)
+}
+
+/// `None` only with a fault.
+fn redirect(
+    check: &mut Check<'_>,
+    given: Given<Table<raw::Redirect>>,
+    others: &[SocketAddr],
+    has_tls: bool,
+) -> Option<Redirect> {
+    let table = check.table("server.redirect", given)?;
+    let span = table.span();
+    let raw = table.into_inner();
+    if !has_tls {
+        let help = "write [server.tls] with a certificate and its private_key, or remove this";
+        check.fault(span.clone(), "there is no https to redirect to", help);
+    }
+    if raw.listen.0.is_none() {
+        let message = "it is not said where plain HTTP is to be redirected";
+        check.fault(span, message, "write listen = [\"0.0.0.0:80\"]");
+    }
+    let listen = addresses(check, raw.listen, others);
+    let port =
+        check.number(raw.port, 1, u64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok());
+    Some(Redirect { listen: listen?, port: port.unwrap_or(HTTPS_PORT) })
 }
 
 /// What to write instead of the forms that other programs take.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod files;
+mod redirect;
 
 use std::io::ErrorKind;
 use std::process::Command;
