@@ -22,10 +22,8 @@ use crate::diagnostics::Fault;
 pub(super) type Span = Range<usize>;
 
 /// Fields of the contract that belong to later versions: the table they are in, and what to know.
-const LATER: [(&str, &str, &str); 2] = [
-    ("", "admin", "remove it: manage keys with `keyward keys`"),
-    ("server.limits", "h2_streams", "remove it: this version speaks HTTP/1.1"),
-];
+const LATER: [(&str, &str, &str); 1] =
+    [("", "admin", "remove it: manage keys with `keyward keys`")];
 
 /// Gathers the faults of one file.
 pub(super) struct Check<'a> {

@@ -48,6 +48,8 @@ pub(super) const HEADER_BYTES: Bounds<u64> = bounds(32 * KIB, 8 * KIB, MIB);
 pub(super) const HEADERS: Bounds<u64> = bounds(100, 16, 1_000);
 /// What TOML can write.
 pub(super) const BODY_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
+/// The least that RFC 9113 §6.5.2 advises is the default: a page loads at once, and each stream costs memory.
+pub(super) const H2_STREAMS: Bounds<u64> = bounds(100, 1, 10_000);
 pub(super) const UPSTREAM_IDLE: Bounds<u64> = bounds(256, 0, 65_536);
 /// The default is the cores this process may use.
 pub(super) const WORKERS_MAX: u64 = 1_024;

@@ -271,6 +271,8 @@ pub struct Limits {
     pub headers: usize,
     /// A request's body, in bytes; above it 413. No limit unless given.
     pub body_bytes: Option<u64>,
+    /// Requests at once on one connection of HTTP/2. 100.
+    pub h2_streams: u32,
     /// Idle connections kept to one endpoint, by each worker. 256.
     pub upstream_idle: usize,
 }

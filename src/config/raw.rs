@@ -186,6 +186,8 @@ pub(super) struct Limits {
     pub(super) headers: Field<i64>,
     /// A request's body; above it 413. Default: no limit.
     pub(super) body_bytes: Field<Size>,
+    /// Requests at once on one connection of HTTP/2. Default: 100.
+    pub(super) h2_streams: Field<i64>,
     /// Idle connections kept to one endpoint, by each worker. Default: 256.
     pub(super) upstream_idle: Field<i64>,
 }

@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use super::body::{BrokenBody, RequestBody, Upload};
 use super::error::Refusal;
 use super::request_id::{self, X_REQUEST_ID};
-use super::{Proxy, forwarded};
+use super::{Proxy, forwarded, grpc};
 use crate::identity::Identity;
 use crate::policy::routes::Route;
 use crate::server::connection::ConnectionInfo;
@@ -47,6 +47,7 @@ pub struct RequestContext {
     code: Option<&'static str>,
     bytes_out: u64,
     is_last_on_connection: bool,
+    is_grpc: bool,
 }
 
 impl RequestContext {
@@ -80,6 +81,7 @@ impl RequestContext {
             code: None,
             bytes_out: 0,
             is_last_on_connection: false,
+            is_grpc: head.is_some_and(grpc::is_call),
             proxy: Rc::clone(proxy),
             connection: Rc::clone(connection),
             snapshot,
@@ -176,7 +178,11 @@ impl RequestContext {
         let problem = refusal.problem();
         self.status = Some(problem.status);
         self.code = Some(problem.code);
-        let mut response = problem.response(self.request_id_str(), &self.snapshot.config.realm);
+        let mut response = if self.is_grpc {
+            grpc::response(&problem)
+        } else {
+            problem.response(self.request_id_str(), &self.snapshot.config.realm)
+        };
         response.headers_mut().insert(&X_REQUEST_ID, self.request_id.clone());
         response
     }
@@ -197,7 +203,7 @@ impl Drop for RequestContext {
         self.proxy.log.write(&Record {
             time: UNIX_EPOCH + Duration::from_micros(self.proxy.clock.unix_micros(self.started)),
             request_id: self.request_id_str(),
-            client: named.as_deref().unwrap_or(self.connection.via().address()),
+            client: named.as_deref().unwrap_or(self.connection.peer().via().address()),
             method: self.line.as_ref().map(|(method, _)| redactor.text(method.as_str().as_bytes())),
             path: target.map(|target| redactor.target(target.as_str().as_bytes())),
             status: self.status.map(|status| status.as_u16()),

@@ -157,10 +157,14 @@ pub(super) fn prepare(mut head: Parts, survey: &Survey, vouched: &Vouched<'_>) -
     };
     let mut ours = RequestHead::new(&head.method, target);
     ours.push(HOST.as_str(), host);
+    let is_http2 = head.version == Version::HTTP_2;
     for (name, value) in headers {
-        if !is_replaced(name) {
+        if !(is_replaced(name) || is_http2 && *name == COOKIE) {
             ours.push(name.as_str(), value.as_bytes());
         }
+    }
+    if is_http2 {
+        push_cookie(&mut ours, headers);
     }
     if survey.takes_trailers {
         ours.push(TE.as_str(), b"trailers");
@@ -175,6 +179,14 @@ pub(super) fn prepare(mut head: Parts, survey: &Survey, vouched: &Vouched<'_>) -
         ours.push(vouched.names.key_id.as_str(), identity.key_id().as_bytes());
     }
     ours.end(vouched.framing)
+}
+
+/// HTTP/2 may send a cookie in pieces, HTTP/1 may not (RFC 9113 §8.2.3).
+fn push_cookie(ours: &mut RequestHead, headers: &HeaderMap) {
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if !pieces.is_empty() {
+        ours.push(COOKIE.as_str(), &pieces.join(&b"; "[..]));
+    }
 }
 
 /// Whether ours takes the place of the client's field `name`.
@@ -254,18 +266,19 @@ pub(super) fn finish(headers: &mut HeaderMap, request_id: &HeaderValue) {
     headers.insert(&X_REQUEST_ID, request_id.clone());
 }
 
-/// RFC 9112 §3.2: exactly one `Host`, of the form `host[:port]`; HTTP/1.0 may have none.
+/// RFC 9112 §3.2: exactly one `Host`, of the form `host[:port]`; HTTP/1.0 may have none. In HTTP/2 `:authority` takes
+/// its place, and where both are there they must agree (RFC 9113 §8.3.1).
 fn check_host(head: &Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
-        (None, None) if head.version == Version::HTTP_10 => Ok(()),
-        _ => Err(Refusal::BadHost),
-    }?;
-    match head.uri.authority() {
-        Some(authority) if !is_host(authority.as_str().as_bytes()) => Err(Refusal::BadHost),
-        _ => Ok(()),
-    }
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let is_sound = match (host, authority, head.version) {
+        (Some(host), Some(authority), Version::HTTP_2) => host.eq_ignore_ascii_case(authority),
+        (None, Some(_), Version::HTTP_2) | (None, None, Version::HTTP_10) => true,
+        (host, ..) => host.is_some(),
+    };
+    let all_are_hosts = host.into_iter().chain(authority).all(is_host);
+    if is_sound && all_are_hosts && hosts.next().is_none() { Ok(()) } else { Err(Refusal::BadHost) }
 }
 
 /// RFC 3986 §3.2.2, without user information and without what only a confused parser would take.

@@ -20,6 +20,7 @@ pub mod context;
 pub mod error;
 mod forward;
 pub mod forwarded;
+mod grpc;
 mod headers;
 mod redirect;
 pub mod request_id;
@@ -172,7 +173,7 @@ fn permitted(
         names: &snapshot.config.identity,
         identity: permit.identity().map(|identity| &**identity),
         request_id: context.request_id(),
-        via: context.connection().via(),
+        via: context.connection().peer().via(),
         peer_is_trusted: context.peer_is_trusted(),
         default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
         framing,
@@ -185,19 +186,24 @@ fn permitted(
 fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Survey), Refusal> {
     let snapshot = Arc::clone(context.snapshot());
     let survey = headers::survey(head, &snapshot.config.identity)?;
+    // The parser of HTTP/1 counted them.
+    if head.version == Version::HTTP_2 && head.headers.len() > snapshot.config.server.limits.headers
+    {
+        return Err(Refusal::HeadersTooLarge);
+    }
     check_framing(&survey, context)?;
     let taken = snapshot.sources.take(&mut head.uri, &mut head.headers);
     let route = snapshot.config.routes.find(head.uri.path())?;
     context.saw_route(route);
     let preflight = preflight(head, &snapshot).and_then(|method| {
-        authorize_preflight(route, &method, context.connection().client_names())
+        authorize_preflight(route, &method, context.connection().peer().names())
     });
     if let Some(permit) = preflight {
         return Ok((permit, survey));
     }
     let caller = authenticate(taken, &snapshot.keys, context.started_unix_s());
     context.saw_identity(caller.as_ref().ok());
-    let permit = authorize(route, &head.method, caller, context.connection().client_names())?;
+    let permit = authorize(route, &head.method, caller, context.connection().peer().names())?;
     Ok((permit, survey))
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Never here: what is done with a request (see [`proxy`](crate::proxy)).
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
 use std::io;
@@ -25,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::Purpose;
 use super::framing::HeadScan;
 use super::handshake::Opened;
+use super::peer::Peer;
 use super::transport::Transport;
 use super::wire::{SharedStream, Wire};
 use super::worker::Drain;
@@ -32,7 +33,7 @@ use crate::config::{Limits, Timeouts};
 use crate::deadline::Deadline;
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
-use crate::proxy::forwarded::{Proto, Via};
+use crate::proxy::forwarded::Proto;
 
 /// How long a client may take to read our last answer while it still sends: as long as nginx waits between
 /// two reads of a lingering close.
@@ -51,13 +52,10 @@ enum Phase {
     Service,
 }
 
-/// One client connection, as the requests on it see it.
+/// One client connection, as the requests on it see it. To a request of HTTP/2 its stream is a connection.
 #[derive(Debug)]
 pub struct ConnectionInfo {
-    peer: SocketAddr,
-    via: Via,
-    /// What the client's certificate calls it.
-    client_names: OnceCell<Vec<String>>,
+    peer: Rc<Peer>,
     deadline: Deadline,
     request_header: Duration,
     keep_alive: Duration,
@@ -80,13 +78,20 @@ pub struct ConnectionInfo {
 impl ConnectionInfo {
     /// A connection from `peer` that nothing came over yet.
     pub fn new(peer: SocketAddr, proto: Proto, timeouts: &Timeouts) -> Self {
+        Self::of(Rc::new(Peer::new(peer, proto)), timeouts.request_header, timeouts.keep_alive)
+    }
+
+    /// A stream of this connection.
+    pub(super) fn stream(&self) -> Self {
+        Self::of(Rc::clone(&self.peer), self.request_header, self.keep_alive)
+    }
+
+    fn of(peer: Rc<Peer>, request_header: Duration, keep_alive: Duration) -> Self {
         Self {
             peer,
-            via: Via::new(peer, proto),
-            client_names: OnceCell::new(),
             deadline: Deadline::default(),
-            request_header: timeouts.request_header,
-            keep_alive: timeouts.keep_alive,
+            request_header,
+            keep_alive,
             phase: Cell::new(Phase::Idle),
             now: Cell::new(Instant::now()),
             head: Cell::new(HeadScan::default()),
@@ -99,22 +104,8 @@ impl ConnectionInfo {
     }
 
     /// The other end.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// What the connection tells the upstream about itself.
-    pub fn via(&self) -> &Via {
-        &self.via
-    }
-
-    /// The names that the client's certificate bears; none without a certificate.
-    pub fn client_names(&self) -> &[String] {
-        self.client_names.get().map_or(&[], Vec::as_slice)
-    }
-
-    pub(super) fn set_client_names(&self, names: Vec<String>) {
-        self.client_names.get_or_init(|| names);
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// The wait that the connection is in.
@@ -126,6 +117,11 @@ impl ConnectionInfo {
     /// times a request asks would cost more than all its timers.
     pub fn now(&self) -> Instant {
         self.now.get()
+    }
+
+    /// The driver has its turn.
+    pub(super) fn read_clock(&self) {
+        self.now.set(Instant::now());
     }
 
     /// A request's head was read.
@@ -146,6 +142,11 @@ impl ConnectionInfo {
         let may_be_in_head = !self.head.get().leaves_nothing_behind();
         let longest = if may_be_in_head { self.request_header } else { self.keep_alive };
         self.deadline.start(now, longest.min(self.keep_alive));
+    }
+
+    /// The last stream has ended.
+    pub(super) fn wait_for_next(&self) {
+        self.deadline.start(Instant::now(), self.keep_alive);
     }
 
     /// An answer that had begun broke off.
@@ -208,8 +209,8 @@ enum End {
 
 /// Serves the requests in HTTP/1 that come over a connection, to its end.
 pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
-    let Opened { transport, info: connection, registered: _registered } = opened;
-    connection.now.set(Instant::now());
+    let Opened { transport, info: connection, registered: _registered, .. } = opened;
+    connection.read_clock();
     connection.deadline.start(connection.now(), connection.request_header);
     let stream: SharedStream = Rc::new(RefCell::new(transport));
     let wire = Wire::new(Rc::clone(&stream), Rc::clone(&connection), Rc::clone(&proxy));
@@ -260,7 +261,7 @@ async fn drive(
     let mut requests = pin!(http.serve_connection(TokioIo::new(wire), service));
     let mut is_draining = false;
     poll_fn(|cx| {
-        connection.now.set(Instant::now());
+        connection.read_clock();
         if drain.has_begun() && !is_draining {
             is_draining = true;
             requests.as_mut().graceful_shutdown();

@@ -1,6 +1,8 @@
-//! From an accepted connection to one that requests come over: the TLS handshake, where TLS is spoken.
+//! From an accepted connection to one that requests come over: the TLS handshake where TLS is spoken, and which
+//! HTTP it is. Over TLS that is agreed on (ALPN); in clear a client of HTTP/2 begins with its preface, because it
+//! knows (RFC 9113 §3.3).
 //!
-//! A handshake has a deadline, and ends when the worker drains. Why one fails is the client's business; for the
+//! Both have a deadline, and end when the worker drains. Why one fails is the client's business; for the
 //! operator it is in the log at level debug, for anybody can make thousands of them fail.
 //!
 //! Never here: certificates or keys (see [`tls`]).
@@ -8,7 +10,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::ops::DerefMut;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,11 +26,12 @@ use super::worker::{Drain, Registration};
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
 use crate::proxy::forwarded::Proto;
-use crate::tls::{self, ServerConfig};
+use crate::tls::{self, Protocol, ServerConfig};
 
 /// A connection, ready for requests.
 pub(super) struct Opened {
     pub(super) transport: Transport,
+    pub(super) protocol: Protocol,
     pub(super) info: Rc<ConnectionInfo>,
     pub(super) registered: Registration,
 }
@@ -42,28 +46,42 @@ pub(super) async fn open(
 ) -> Option<Opened> {
     let snapshot = proxy.snapshot();
     let timeouts = &snapshot.config.server.timeouts;
-    let tls = match (purpose, &snapshot.tls) {
-        (Purpose::Serve, Some(tls)) => tls,
-        _ => {
-            let info = Rc::new(ConnectionInfo::new(peer, Proto::Http, timeouts));
-            let registered = drain.register(&info);
-            return Some(Opened { transport: Transport::Plain(stream), info, registered });
+    let tls = snapshot.tls.as_ref().filter(|_| purpose == Purpose::Serve);
+    let proto = if tls.is_some() { Proto::Https } else { Proto::Http };
+    let info = Rc::new(ConnectionInfo::new(peer, proto, timeouts));
+    let registered = drain.register(&info);
+    let opened = match tls {
+        None => {
+            info.deadline().start(info.now(), timeouts.request_header);
+            in_time(pin!(listen(stream)), &info, drain).await.map(Some)
+        }
+        Some(tls) => {
+            info.deadline().start(info.now(), timeouts.tls_handshake);
+            // Boxed, so that a plain connection does not carry the room for it.
+            let handshake = Box::pin(shake_hands(stream, Arc::clone(tls), &info, proxy));
+            in_time(handshake, &info, drain).await
         }
     };
-    let info = Rc::new(ConnectionInfo::new(peer, Proto::Https, timeouts));
-    let registered = drain.register(&info);
-    info.deadline().start(info.now(), timeouts.tls_handshake);
-    let tls = Arc::clone(tls);
-    drop(snapshot);
-    // Boxed, so that a plain connection does not carry the room for it.
-    let handshake = Box::pin(shake_hands(stream, tls, &info, proxy));
-    match in_time(handshake, &info, drain).await {
-        Ok(transport) => Some(Opened { transport: transport?, info, registered }),
+    match opened {
+        Ok(opened) => {
+            let (transport, protocol) = opened?;
+            Some(Opened { transport, protocol, info, registered })
+        }
         Err(error) => {
-            tracing::debug!(%peer, %error, "a TLS handshake failed");
+            tracing::debug!(%peer, %error, "a connection came to nothing");
             None
         }
     }
+}
+
+/// Which HTTP a client speaks in clear. No method of HTTP/1 is called PRI (RFC 9113 §11.6). Clients send their preface
+/// in one piece; one that does not is taken for a client of HTTP/1, and refused as such.
+async fn listen(stream: TcpStream) -> io::Result<(Transport, Protocol)> {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut first = [0; PREFACE.len()];
+    let seen = stream.peek(&mut first).await?;
+    let protocol = if first[..seen] == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((Transport::Plain(stream), protocol))
 }
 
 /// `None` for a client that does not speak TLS; it has its answer.
@@ -72,7 +90,7 @@ async fn shake_hands(
     tls: Arc<ServerConfig>,
     info: &Rc<ConnectionInfo>,
     proxy: &Rc<Proxy>,
-) -> io::Result<Option<Transport>> {
+) -> io::Result<Option<(Transport, Protocol)>> {
     let mut first = [0];
     stream.peek(&mut first).await?;
     // A method is made of letters; no record of TLS begins with one (RFC 8446 §5.1).
@@ -83,23 +101,23 @@ async fn shake_hands(
     }
     let stream = TlsAcceptor::from(tls).accept(stream).await?;
     if let Some([certificate, ..]) = stream.get_ref().1.peer_certificates() {
-        info.set_client_names(tls::subject_names(certificate));
+        info.peer().set_names(tls::subject_names(certificate));
     }
-    Ok(Some(Transport::Tls(Box::new(stream))))
+    let protocol = Protocol::negotiated(stream.get_ref().1.alpn_protocol());
+    Ok(Some((Transport::Tls(Box::new(stream)), protocol)))
 }
 
-/// Drives `handshake` until its deadline, or until the worker drains.
+/// Drives `opening` until its deadline, or until the worker drains.
 async fn in_time<T>(
-    handshake: impl Future<Output = io::Result<T>>,
+    mut opening: Pin<impl DerefMut<Target: Future<Output = io::Result<T>>>>,
     info: &ConnectionInfo,
     drain: &Rc<Drain>,
 ) -> io::Result<T> {
-    let mut handshake = pin!(handshake);
     poll_fn(|cx| {
         if drain.has_begun() {
             return Poll::Ready(Err(io::Error::other("no more requests are taken")));
         }
-        if let Poll::Ready(done) = handshake.as_mut().poll(cx) {
+        if let Poll::Ready(done) = opening.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
         info.deadline().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))

@@ -9,6 +9,8 @@ mod acceptor;
 pub mod connection;
 mod framing;
 mod handshake;
+mod http2;
+pub mod peer;
 mod transport;
 mod wire;
 mod worker;
@@ -30,7 +32,7 @@ use acceptor::Acceptor;
 const BACKLOG: i32 = 4096;
 
 /// What is done with the connections to an address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     /// Their requests are served; over TLS if there is a certificate.
     Serve,

@@ -13,7 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::Protocol;
 use crate::upstream::stream::write_gathered;
 
 /// A client's stream.
@@ -24,14 +23,6 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// What was agreed on to be spoken.
-    pub(super) fn protocol(&self) -> Protocol {
-        match self {
-            Self::Plain(_) => Protocol::negotiated(None),
-            Self::Tls(stream) => Protocol::negotiated(stream.get_ref().1.alpn_protocol()),
-        }
-    }
-
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::MissedTickBehavior;
 
 use super::connection::{self, ConnectionInfo};
-use super::{Purpose, handshake};
+use super::{Purpose, handshake, http2};
 use crate::limit::ConnectionSlot;
 use crate::proxy::Proxy;
 use crate::snapshot::Shared;
@@ -123,8 +123,10 @@ impl Worker {
             };
             let opened = handshake::open(stream, peer, purpose, &proxy, &drain).await;
             let Some(opened) = opened else { return };
-            match opened.transport.protocol() {
+            match opened.protocol {
                 Protocol::Http1 => connection::serve(opened, purpose, proxy, drain).await,
+                // Boxed, so that a connection of HTTP/1 does not carry the room for it.
+                Protocol::Http2 => Box::pin(http2::serve(opened, purpose, proxy, drain)).await,
             }
         });
     }

@@ -32,13 +32,16 @@ pub use rustls::ServerConfig;
 
 /// What may be spoken over TLS, the preferred first. This is what ALPN (RFC 7301) offers, and the one place to
 /// offer more.
-const PROTOCOLS: [(&[u8], Protocol); 1] = [(b"http/1.1", Protocol::Http1)];
+const PROTOCOLS: [(&[u8], Protocol); 2] =
+    [(b"h2", Protocol::Http2), (b"http/1.1", Protocol::Http1)];
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 and 1.0.
     Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 impl Protocol {

@@ -14,6 +14,7 @@ mod demo;
 mod framing;
 mod generations;
 mod headers;
+mod http2;
 mod keys;
 mod limits;
 mod memory;

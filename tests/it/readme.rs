@@ -64,6 +64,7 @@ fn the_limits_are_those_of_the_program() {
         ("header_bytes".to_owned(), format!("{} KiB", limits.header_bytes / 1024)),
         count("headers", limits.headers),
         ("body_bytes".to_owned(), body),
+        count("h2_streams", limits.h2_streams as usize),
         count("upstream_idle", limits.upstream_idle),
     ];
     assert_eq!(shown("| `[server.limits]` | default |"), expected);

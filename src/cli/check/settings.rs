@@ -72,6 +72,7 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         header_bytes,
         headers,
         body_bytes,
+        h2_streams,
         upstream_idle,
     } = limits;
     let time = |time: &Duration| humantime::format_duration(*time).to_string();
@@ -94,6 +95,7 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         ("[server.limits] header_bytes", header_bytes.to_string()),
         ("[server.limits] headers", headers.to_string()),
         ("[server.limits] body_bytes", body_bytes.map_or("none".to_owned(), |n| n.to_string())),
+        ("[server.limits] h2_streams", h2_streams.to_string()),
         ("[server.limits] upstream_idle", upstream_idle.to_string()),
     ];
     settings.extend(tls_settings(tls.as_ref()));

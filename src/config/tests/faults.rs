@@ -28,10 +28,6 @@ fn fields_of_later_versions() {
         "[admin]\nlisten = 'x'",
         &[r#"1:2: "admin" is not supported by this version; remove it"#],
     );
-    check(
-        "[server.limits]\nh2_streams = 1",
-        &[r#"2:1: "h2_streams" in [server.limits] is not supported by this version"#],
-    );
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn numbers_at_their_edges() {
         ),
         ("server.limits.headers", vec!["16", "1000"], vec!["15", "1001"]),
         ("server.limits.body_bytes", vec!["0", "9223372036854775807", "'0'"], vec!["-1", "'9EiB'"]),
+        ("server.limits.h2_streams", vec!["1", "10000"], vec!["0", "10001"]),
         ("server.limits.upstream_idle", vec!["0", "65536"], vec!["-1", "65537"]),
     ] {
         for value in good {

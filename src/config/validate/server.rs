@@ -185,6 +185,7 @@ fn limits(check: &mut Check<'_>, section: Section<raw::Limits>) -> Limits {
         header_bytes: to_usize(header_bytes),
         headers: count(check, raw.headers, &limits::HEADERS),
         body_bytes: check.size(raw.body_bytes, 0, limits::BODY_BYTES_MAX),
+        h2_streams: count(check, raw.h2_streams, &limits::H2_STREAMS) as u32,
         upstream_idle: count(check, raw.upstream_idle, &limits::UPSTREAM_IDLE),
     }
 }

@@ -98,7 +98,7 @@ fn curl_is_served() {
     write(&folder.join("ca.pem"), &scene.authority.pem());
     let port = scene.stage.kw.address().port();
     let output = Command::new("curl")
-        .args(["--silent", "--show-error", "--cacert"])
+        .args(["--http1.1", "--silent", "--show-error", "--cacert"])
         .arg(folder.join("ca.pem"))
         .args(["--resolve", &format!("{HOST}:{port}:127.0.0.1")])
         .args(["--header", scene.alice.header().trim()])
