@@ -17,6 +17,7 @@ use crate::diagnostics::Report;
 use crate::reload::{self, Loaded, Reloader};
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
+use crate::systemd;
 use crate::telemetry::Format;
 use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
 
@@ -74,6 +75,7 @@ impl App {
         for address in server.redirecting() {
             tracing::info!(%address, "redirecting to https");
         }
+        systemd::ready();
         Ok(Self { runtime, signals, server, log, shared, reloader })
     }
 
@@ -89,6 +91,7 @@ impl App {
     /// What the system refused; the access log's last lines could not be written.
     pub fn run(mut self) -> io::Result<()> {
         self.runtime.block_on(control(self.signals, &mut self.reloader, &self.shared, &self.log));
+        systemd::stopping();
         tracing::info!("stopping: no new connections, requests in flight end");
         let cut = self.server.stop()?;
         self.log.finish(LOG_PATIENCE).map_err(io::Error::other)?;

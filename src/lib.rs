@@ -49,4 +49,5 @@ pub mod upstream;
 pub mod app;
 pub mod cli;
 pub mod reload;
+pub mod systemd;
 pub mod telemetry;

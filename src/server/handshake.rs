@@ -2,7 +2,7 @@
 //! HTTP it is. Over TLS that is agreed on (ALPN); in clear a client of HTTP/2 begins with its preface, because it
 //! knows (RFC 9113 §3.3).
 //!
-//! Both have a deadline, and end when the worker drains. Why one fails is the client's business; for the
+//! Both have a deadline, and end soon when the worker drains. Why one fails is the client's business; for the
 //! operator it is in the log at level debug, for anybody can make thousands of them fail.
 //!
 //! Never here: certificates or keys (see [`tls`]).
@@ -15,6 +15,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -27,6 +28,10 @@ use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
 use crate::proxy::forwarded::Proto;
 use crate::tls::{self, Protocol, ServerConfig};
+
+/// How long somebody who has just connected may still take to begin when the worker drains: their first request is
+/// on its way, and is not lost.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// A connection, ready for requests.
 pub(super) struct Opened {
@@ -107,15 +112,18 @@ async fn shake_hands(
     Ok(Some((Transport::Tls(Box::new(stream)), protocol)))
 }
 
-/// Drives `opening` until its deadline, or until the worker drains.
+/// Drives `opening` until its deadline, or until shortly after the worker began to drain.
 async fn in_time<T>(
     mut opening: Pin<impl DerefMut<Target: Future<Output = io::Result<T>>>>,
     info: &ConnectionInfo,
     drain: &Rc<Drain>,
 ) -> io::Result<T> {
+    let mut is_last = false;
     poll_fn(|cx| {
-        if drain.has_begun() {
-            return Poll::Ready(Err(io::Error::other("no more requests are taken")));
+        if drain.has_begun() && !is_last {
+            is_last = true;
+            info.read_clock();
+            info.deadline().start(info.now(), LAST_CALL);
         }
         if let Poll::Ready(done) = opening.as_mut().poll(cx) {
             return Poll::Ready(done);

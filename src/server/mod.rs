@@ -10,6 +10,7 @@ pub mod connection;
 mod framing;
 mod handshake;
 mod http2;
+mod listeners;
 pub mod peer;
 mod transport;
 mod wire;
@@ -20,16 +21,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::sync::watch;
 
 use crate::limit::ConnectionLimit;
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::AccessLog;
 use acceptor::Acceptor;
-
-/// Connections the kernel holds for us before they are accepted; it cuts this to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+use listeners::Listeners;
 
 /// What is done with the connections to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +57,16 @@ type Listener = (TcpListener, Purpose);
 pub fn start(shared: &Arc<Shared>, log: &AccessLog) -> io::Result<Server> {
     let snapshot = shared.current().load_full();
     let server = &snapshot.config.server;
-    let (mut listeners, addresses) = listen_on(&server.listen, Purpose::Serve)?;
+    let mut sockets = Listeners::passed_in()?;
+    let (mut listeners, addresses) = listen_on(&server.listen, Purpose::Serve, &mut sockets)?;
     let mut redirecting = Vec::new();
     if let Some(redirect) = &server.redirect {
         let purpose = Purpose::Redirect { port: redirect.port };
-        let (more, addresses) = listen_on(&redirect.listen, purpose)?;
+        let (more, addresses) = listen_on(&redirect.listen, purpose, &mut sockets)?;
         listeners.extend(more);
         redirecting = addresses;
     }
+    sockets.finish()?;
     let (stop, stopped) = watch::channel(false);
     let mut handles = Vec::new();
     let mut workers = Vec::new();
@@ -115,25 +115,12 @@ impl Server {
 fn listen_on(
     addresses: &[SocketAddr],
     purpose: Purpose,
+    sockets: &mut Listeners,
 ) -> io::Result<(Vec<Listener>, Vec<SocketAddr>)> {
-    let listeners = addresses.iter().map(|&address| listen(address));
+    let listeners = addresses.iter().map(|&address| sockets.listen(address));
     let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     Ok((listeners.into_iter().map(|listener| (listener, purpose)).collect(), addresses))
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let bind = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&SockAddr::from(address))?;
-        socket.listen(BACKLOG)?;
-        Ok(TcpListener::from(socket))
-    };
-    bind().map_err(|error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-    })
 }
 
 fn accept(

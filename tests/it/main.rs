@@ -25,6 +25,7 @@ mod reload;
 mod services;
 mod shutdown;
 mod streaming;
+mod systemd;
 mod tls;
 mod upgrade;
 mod upstream;

@@ -33,7 +33,10 @@ impl Keyward {
         // Apart from the configuration: a folder in which something always happens is harder to watch.
         fs::create_dir(folder.join("logs")).expect("a new folder");
         let create = |name: &str| File::create(folder.join(name)).expect("a temporary file");
-        let child = Command::new(env!("CARGO_BIN_EXE_keyward"))
+        let mut words =
+            setup.launcher.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_keyward")]);
+        let child = Command::new(words.next().expect("the binary at least"))
+            .args(words)
             .arg("--config")
             .arg(folder.join(config))
             .arg("serve")

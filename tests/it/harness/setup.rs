@@ -31,6 +31,8 @@ pub(crate) struct Setup {
     routes: String,
     /// Environment variables of the process.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// What the process is started through, if not directly.
+    pub(crate) launcher: Vec<String>,
     /// Whoever has a key.
     pub(crate) actors: Vec<Actor>,
 }
@@ -48,6 +50,7 @@ impl Setup {
             sections: BTreeMap::new(),
             routes: String::new(),
             environment: Vec::new(),
+            launcher: Vec::new(),
             actors: Vec::new(),
         };
         setup.set("server", "listen = [\"127.0.0.1:0\"]\nworkers = 2");
@@ -74,6 +77,12 @@ impl Setup {
     /// Replaces the routes: `[[routes]]` entries as they stand in the file.
     pub(crate) fn routes(&mut self, entries: &str) -> &mut Self {
         entries.clone_into(&mut self.routes);
+        self
+    }
+
+    /// Has `words` start the proxy: a command that runs the one behind it.
+    pub(crate) fn start_through(&mut self, words: &[&str]) -> &mut Self {
+        self.launcher = words.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
