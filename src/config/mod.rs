@@ -170,6 +170,8 @@ pub struct Server {
     pub workers: NonZeroUsize,
     /// Peers whose `Forwarded`, `X-Forwarded-*` and `x-request-id` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Connections from `trusted_proxies` begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// With it, TLS is spoken on every address of `listen`.
     pub tls: Option<Tls>,
     /// Where plain HTTP is answered with a redirect; only with `tls`.

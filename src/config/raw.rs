@@ -97,6 +97,8 @@ pub(super) struct Server {
     pub(super) workers: Field<i64>,
     /// Peers whose Forwarded, X-Forwarded-* and x-request-id are believed: networks or addresses. Default: nobody.
     pub(super) trusted_proxies: Field<Vec<Given<String>>>,
+    /// Connections from trusted_proxies begin with a header of the PROXY protocol. Default: false.
+    pub(super) proxy_protocol: Field<bool>,
     /// With it, TLS is spoken on every address of listen. Its files are read again when they change.
     pub(super) tls: Section<Tls>,
     /// Where plain HTTP is answered with a redirect to https.

@@ -20,13 +20,14 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::Purpose;
 use super::connection::{self, ConnectionInfo};
 use super::transport::Transport;
 use super::worker::{Drain, Registration};
+use super::{Purpose, proxy_protocol};
+use crate::config::Timeouts;
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
-use crate::proxy::forwarded::Proto;
+use crate::proxy::forwarded::{Proto, is_trusted};
 use crate::tls::{self, Protocol, ServerConfig};
 
 /// How long somebody who has just connected may still take to begin when the worker drains: their first request is
@@ -43,14 +44,18 @@ pub(super) struct Opened {
 
 /// Opens an accepted connection; `None` if nothing came of it.
 pub(super) async fn open(
-    stream: TcpStream,
-    peer: SocketAddr,
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
     purpose: Purpose,
     proxy: &Rc<Proxy>,
     drain: &Rc<Drain>,
 ) -> Option<Opened> {
     let snapshot = proxy.snapshot();
-    let timeouts = &snapshot.config.server.timeouts;
+    let server = &snapshot.config.server;
+    let timeouts = &server.timeouts;
+    if server.proxy_protocol && is_trusted(&server.trusted_proxies, peer.ip()) {
+        peer = introduce(&mut stream, peer, timeouts, drain).await?;
+    }
     let tls = snapshot.tls.as_ref().filter(|_| purpose == Purpose::Serve);
     let proto = if tls.is_some() { Proto::Https } else { Proto::Http };
     let info = Rc::new(ConnectionInfo::new(peer, proto, timeouts));
@@ -74,6 +79,25 @@ pub(super) async fn open(
         }
         Err(error) => {
             tracing::debug!(%peer, %error, "a connection came to nothing");
+            None
+        }
+    }
+}
+
+/// Who a trusted proxy says the client is; itself, if it speaks for nobody. `None` if it does not say.
+async fn introduce(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    timeouts: &Timeouts,
+    drain: &Rc<Drain>,
+) -> Option<SocketAddr> {
+    let info = Rc::new(ConnectionInfo::new(peer, Proto::Http, timeouts));
+    let _registered = drain.register(&info);
+    info.deadline().start(info.now(), timeouts.request_header);
+    match in_time(Box::pin(proxy_protocol::read(stream)), &info, drain).await {
+        Ok(client) => Some(client.unwrap_or(peer)),
+        Err(error) => {
+            tracing::debug!(%peer, %error, "a proxy did not say who its client is");
             None
         }
     }

@@ -12,6 +12,7 @@ mod handshake;
 mod http2;
 mod listeners;
 pub mod peer;
+mod proxy_protocol;
 mod transport;
 mod wire;
 mod worker;

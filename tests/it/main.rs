@@ -19,6 +19,7 @@ mod keys;
 mod limits;
 mod memory;
 mod policy;
+mod proxy_protocol;
 mod readme;
 mod redaction;
 mod reload;

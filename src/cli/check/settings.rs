@@ -55,7 +55,16 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
 pub(super) const PEPPER: &str = "[keys] pepper";
 
 fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
-    let Server { listen, workers, trusted_proxies, tls, redirect, timeouts, limits } = server;
+    let Server {
+        listen,
+        workers,
+        trusted_proxies,
+        proxy_protocol,
+        tls,
+        redirect,
+        timeouts,
+        limits,
+    } = server;
     let Timeouts {
         tls_handshake,
         request_header,
@@ -80,6 +89,7 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         ("[server] listen", list(listen)),
         ("[server] workers", workers.to_string()),
         ("[server] trusted_proxies", list(trusted_proxies)),
+        ("[server] proxy_protocol", proxy_protocol.to_string()),
         ("[server.redirect] listen", list(redirect.iter().flat_map(|redirect| &redirect.listen))),
         ("[server.redirect] port", list(redirect.iter().map(|redirect| redirect.port))),
         ("[server.timeouts] tls_handshake", time(tls_handshake)),

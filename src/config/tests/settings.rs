@@ -42,6 +42,8 @@ fn trusted_proxies() {
             r#"1:56: "proxy" is no network"#,
         ],
     );
+    check("server.proxy_protocol = true", &["1:25: nobody is trusted to send a PROXY header"]);
+    check("server.trusted_proxies = ['10.0.0.0/8']\nserver.proxy_protocol = true", &[]);
     check("server.trusted_proxies = ['::/0']", &["1:27: warning: everybody's Forwarded"]);
 }
 

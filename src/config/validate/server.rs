@@ -22,10 +22,12 @@ pub(super) fn server(check: &mut Check<'_>, section: Section<raw::Server>) -> Se
         .unwrap_or_else(|| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))]);
     let tls = raw.tls.0.and_then(|given| tls::tls(check, given));
     let redirect = raw.redirect.0.and_then(|given| redirect(check, given, &listen, tls.is_some()));
+    let trusted_proxies = trusted_proxies(check, raw.trusted_proxies);
     Server {
         listen,
         workers: workers(check, raw.workers),
-        trusted_proxies: trusted_proxies(check, raw.trusted_proxies),
+        proxy_protocol: proxy_protocol(check, raw.proxy_protocol, &trusted_proxies),
+        trusted_proxies,
         tls,
         redirect,
         timeouts: timeouts(check, raw.timeouts),
@@ -63,6 +65,18 @@ fn addresses(
         }
     }
     Some(addresses)
+}
+
+fn proxy_protocol(check: &mut Check<'_>, field: Field<bool>, trusted: &[IpNet]) -> bool {
+    let Some(given) = check.field(field) else { return false };
+    if *given.get_ref() && trusted.is_empty() {
+        check.fault(
+            given.span(),
+            "nobody is trusted to send a PROXY header",
+            "list the addresses of the balancers in trusted_proxies",
+        );
+    }
+    given.into_inner()
 }
 
 /// `None` only with a fault.
