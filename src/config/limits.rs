@@ -32,9 +32,12 @@ const DAY_S: u64 = 24 * HOUR_S;
 pub(super) const TLS_HANDSHAKE: Bounds<Duration> = bounds(s(10), ms(10), s(5 * 60));
 pub(super) const REQUEST_HEADER: Bounds<Duration> = bounds(s(10), ms(10), s(10 * 60));
 pub(super) const REQUEST_BODY_IDLE: Bounds<Duration> = bounds(s(30), ms(10), s(HOUR_S));
+pub(super) const RESPONSE_BODY_IDLE: Bounds<Duration> = bounds(s(60), ms(10), s(HOUR_S));
 pub(super) const KEEP_ALIVE: Bounds<Duration> = bounds(s(75), ms(10), s(DAY_S));
 pub(super) const UPSTREAM_CONNECT: Bounds<Duration> = bounds(s(5), ms(10), s(5 * 60));
 pub(super) const UPSTREAM_RESPONSE: Bounds<Duration> = bounds(s(60), ms(10), s(DAY_S));
+/// Event streams are silent between events.
+pub(super) const UPSTREAM_BODY_IDLE: Bounds<Duration> = bounds(s(5 * 60), ms(10), s(DAY_S));
 pub(super) const UPSTREAM_KEEP_ALIVE: Bounds<Duration> = bounds(s(60), ms(10), s(DAY_S));
 /// Nothing at all is a choice here: cut at once.
 pub(super) const SHUTDOWN: Bounds<Duration> = bounds(s(30), s(0), s(HOUR_S));

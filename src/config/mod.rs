@@ -248,12 +248,16 @@ pub struct Timeouts {
     pub request_header: Duration,
     /// Between two pieces of a request body. 30 s.
     pub request_body_idle: Duration,
+    /// Between two pieces of an answer that the client takes. 60 s.
+    pub response_body_idle: Duration,
     /// An idle connection of a client. 75 s.
     pub keep_alive: Duration,
     /// Connecting to an endpoint. 5 s.
     pub upstream_connect: Duration,
     /// From the end of the request to the head of the upstream's answer. 60 s.
     pub upstream_response: Duration,
+    /// Between two pieces of the upstream's answer. 5 min.
+    pub upstream_body_idle: Duration,
     /// An idle connection to an endpoint. 60 s.
     pub upstream_keep_alive: Duration,
     /// From SIGTERM until what still runs is cut. 30 s.

@@ -162,12 +162,16 @@ pub(super) struct Timeouts {
     pub(super) request_header: Field<String>,
     /// Between two pieces of a request body. Default: "30s".
     pub(super) request_body_idle: Field<String>,
+    /// Between two pieces of an answer that the client takes. Default: "60s".
+    pub(super) response_body_idle: Field<String>,
     /// An idle connection of a client. Default: "75s".
     pub(super) keep_alive: Field<String>,
     /// Connecting to an endpoint. Default: "5s".
     pub(super) upstream_connect: Field<String>,
     /// From the end of the request to the head of the upstream's answer. Default: "60s".
     pub(super) upstream_response: Field<String>,
+    /// Between two pieces of the upstream's answer. Default: "5m".
+    pub(super) upstream_body_idle: Field<String>,
     /// An idle connection to an endpoint. Default: "60s".
     pub(super) upstream_keep_alive: Field<String>,
     /// From SIGTERM until what still runs is cut. Default: "30s".

@@ -156,6 +156,8 @@ impl Body for RequestBody {
 /// An answer's body on its way to the client. The request's context lives in it, to the last byte.
 pub struct ResponseBody {
     source: Source,
+    /// Whether the endpoint is what everybody waits for.
+    awaits_upstream: bool,
     context: Box<RequestContext>,
 }
 
@@ -169,7 +171,7 @@ enum Source {
 impl ResponseBody {
     /// An answer of ours.
     pub(super) fn own(body: Bytes, context: Box<RequestContext>) -> Self {
-        Self { source: Source::Own(body), context }
+        Self { source: Source::Own(body), awaits_upstream: false, context }
     }
 
     /// The upstream's answer, the rest of which comes from `exchange`.
@@ -177,7 +179,8 @@ impl ResponseBody {
         exchange: Box<Exchange<RequestBody>>,
         context: Box<RequestContext>,
     ) -> Self {
-        let mut body = Self { source: Source::Upstream(exchange), context };
+        let source = Source::Upstream(exchange);
+        let mut body = Self { source, awaits_upstream: false, context };
         body.finish_at_end();
         body
     }
@@ -211,7 +214,9 @@ impl Body for ResponseBody {
             }
             Source::Upstream(exchange) => exchange,
         };
-        match exchange.poll_frame(cx) {
+        let polled = exchange.poll_frame(cx);
+        this.context.awaits(polled.is_pending(), &mut this.awaits_upstream);
+        match polled {
             Poll::Pending if this.context.connection().deadline().has_passed() => {
                 Poll::Ready(Some(Err(this.context.break_off(Refusal::UpstreamTimeout))))
             }

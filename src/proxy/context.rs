@@ -154,6 +154,23 @@ impl RequestContext {
         self.bytes_out += bytes as u64;
     }
 
+    /// Notes whether the endpoint owes us more of its answer; `did` is whether it did before. An upload that still
+    /// goes on has waits of its own.
+    pub(super) fn awaits(&self, does: bool, did: &mut bool) {
+        if does == std::mem::replace(did, does)
+            || self.upload.as_ref().is_some_and(|upload| !upload.has_ended())
+        {
+            return;
+        }
+        let deadline = self.connection.deadline();
+        if does {
+            let longest = self.snapshot.config.server.timeouts.upstream_body_idle;
+            deadline.start(self.connection.now(), longest);
+        } else {
+            deadline.clear();
+        }
+    }
+
     /// Notes that an answer that had begun could not be brought to its end.
     pub(super) fn break_off(&mut self, refusal: Refusal) -> BrokenBody {
         self.code = Some(refusal.problem().code);

@@ -52,13 +52,20 @@ enum Phase {
     Service,
 }
 
+/// How long the waits are that the connection itself begins.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    request_header: Duration,
+    response_body_idle: Duration,
+    keep_alive: Duration,
+}
+
 /// One client connection, as the requests on it see it. To a request of HTTP/2 its stream is a connection.
 #[derive(Debug)]
 pub struct ConnectionInfo {
     peer: Rc<Peer>,
     deadline: Deadline,
-    request_header: Duration,
-    keep_alive: Duration,
+    waits: Waits,
     phase: Cell<Phase>,
     now: Cell<Instant>,
     /// The raw head that came, or is coming, in.
@@ -73,25 +80,31 @@ pub struct ConnectionInfo {
     is_refused: Cell<bool>,
     /// Whether an answer broke off, which the client must not take for its end.
     is_broken: Cell<bool>,
+    /// Whether the client takes nothing of what is written.
+    is_blocked: Cell<bool>,
 }
 
 impl ConnectionInfo {
     /// A connection from `peer` that nothing came over yet.
     pub fn new(peer: SocketAddr, proto: Proto, timeouts: &Timeouts) -> Self {
-        Self::of(Rc::new(Peer::new(peer, proto)), timeouts.request_header, timeouts.keep_alive)
+        let waits = Waits {
+            request_header: timeouts.request_header,
+            response_body_idle: timeouts.response_body_idle,
+            keep_alive: timeouts.keep_alive,
+        };
+        Self::of(Rc::new(Peer::new(peer, proto)), waits)
     }
 
     /// A stream of this connection.
     pub(super) fn stream(&self) -> Self {
-        Self::of(Rc::clone(&self.peer), self.request_header, self.keep_alive)
+        Self::of(Rc::clone(&self.peer), self.waits)
     }
 
-    fn of(peer: Rc<Peer>, request_header: Duration, keep_alive: Duration) -> Self {
+    fn of(peer: Rc<Peer>, waits: Waits) -> Self {
         Self {
             peer,
             deadline: Deadline::default(),
-            request_header,
-            keep_alive,
+            waits,
             phase: Cell::new(Phase::Idle),
             now: Cell::new(Instant::now()),
             head: Cell::new(HeadScan::default()),
@@ -100,6 +113,7 @@ impl ConnectionInfo {
             has_unread_body: Cell::new(false),
             is_refused: Cell::new(false),
             is_broken: Cell::new(false),
+            is_blocked: Cell::new(false),
         }
     }
 
@@ -140,13 +154,14 @@ impl ConnectionInfo {
         }
         // What came behind the head may be the beginning of another one, which has less time.
         let may_be_in_head = !self.head.get().leaves_nothing_behind();
-        let longest = if may_be_in_head { self.request_header } else { self.keep_alive };
-        self.deadline.start(now, longest.min(self.keep_alive));
+        let longest =
+            if may_be_in_head { self.waits.request_header } else { self.waits.keep_alive };
+        self.deadline.start(now, longest.min(self.waits.keep_alive));
     }
 
     /// The last stream has ended.
     pub(super) fn wait_for_next(&self) {
-        self.deadline.start(Instant::now(), self.keep_alive);
+        self.deadline.start(Instant::now(), self.waits.keep_alive);
     }
 
     /// An answer that had begun broke off.
@@ -171,12 +186,24 @@ impl ConnectionInfo {
         let mut head = self.head.get();
         if self.phase.get() == Phase::Idle {
             self.phase.set(Phase::Head);
-            self.deadline.start(self.now(), self.request_header);
+            self.deadline.start(self.now(), self.waits.request_header);
             self.is_head_whole.set(head.leaves_nothing_behind());
             head = HeadScan::default();
         }
         head.feed(bytes);
         self.head.set(head);
+    }
+
+    /// What an attempt to write came to.
+    pub(super) fn wrote<T>(&self, polled: &Poll<T>) {
+        let was_blocked = self.is_blocked.replace(polled.is_pending());
+        match polled {
+            Poll::Pending if !was_blocked => {
+                self.deadline.start(self.now(), self.waits.response_body_idle);
+            }
+            Poll::Ready(_) if was_blocked => self.deadline.clear(),
+            Poll::Pending | Poll::Ready(_) => {}
+        }
     }
 
     /// Everything written so far has left.
@@ -211,7 +238,7 @@ enum End {
 pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
     let Opened { transport, info: connection, registered: _registered, .. } = opened;
     connection.read_clock();
-    connection.deadline.start(connection.now(), connection.request_header);
+    connection.deadline.start(connection.now(), connection.waits.request_header);
     let stream: SharedStream = Rc::new(RefCell::new(transport));
     let wire = Wire::new(Rc::clone(&stream), Rc::clone(&connection), Rc::clone(&proxy));
     let http = builder(&proxy.snapshot().config.server.limits);
@@ -262,13 +289,15 @@ async fn drive(
     let mut is_draining = false;
     poll_fn(|cx| {
         connection.read_clock();
-        if drain.has_begun() && !is_draining {
-            is_draining = true;
-            requests.as_mut().graceful_shutdown();
-        }
         loop {
             if let Poll::Ready(result) = requests.as_mut().poll(cx) {
                 return Poll::Ready(End::Closed(result));
+            }
+            // Behind the first turn: a request that is here already is read, and served.
+            if drain.has_begun() && !is_draining {
+                is_draining = true;
+                requests.as_mut().graceful_shutdown();
+                continue;
             }
             if connection.waits_for_upstream() && stream.borrow().has_reset(cx) {
                 return Poll::Ready(End::Closed(Ok(())));
@@ -279,6 +308,10 @@ async fn drive(
             match connection.phase.get() {
                 Phase::Idle => return Poll::Ready(End::Closed(Ok(()))),
                 Phase::Head => return Poll::Ready(End::TooSlow),
+                Phase::Service if connection.is_blocked.get() => {
+                    connection.broke_off();
+                    return Poll::Ready(End::Closed(Ok(())));
+                }
                 // Whoever waits sees that its wait was too long, and answers.
                 Phase::Service => {}
             }

@@ -59,13 +59,14 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
     let mut is_leaving = false;
     poll_fn(|cx| {
         info.read_clock();
-        if drain.has_begun() && !is_leaving {
-            is_leaving = true;
-            requests.as_mut().graceful_shutdown();
-        }
         loop {
             if requests.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
+            }
+            if drain.has_begun() && !is_leaving {
+                is_leaving = true;
+                requests.as_mut().graceful_shutdown();
+                continue;
             }
             if info.deadline().poll(cx).is_pending() {
                 return Poll::Pending;

@@ -88,7 +88,9 @@ impl AsyncWrite for Wire {
         if self.replaces(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, buf)
+        let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, buf);
+        self.connection.wrote(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -99,7 +101,9 @@ impl AsyncWrite for Wire {
         if bufs.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        Pin::new(&mut *self.stream.borrow_mut()).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_write_vectored(cx, bufs);
+        self.connection.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

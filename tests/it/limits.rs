@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::harness::keyward::get;
+use crate::harness::wait::{signal, wait};
 use crate::harness::{Actor, Client, Setup, Stage, Upstream, wait_for};
 
 fn stage(prepare: impl FnOnce(&mut Setup)) -> (Stage, Actor) {
@@ -223,4 +224,45 @@ fn a_slow_client_slows_nobody_else() {
         stage.passes(get("/", &alice.header()));
     }
     drop(slow);
+}
+
+#[test]
+fn an_endpoint_that_falls_silent_within_its_answer_is_cut_off() {
+    let app = Upstream::scripted(|connection| {
+        connection.request()?;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")?;
+        connection.wait_for_close()
+    });
+    let (stage, alice) = Stage::new(app, |setup| {
+        setup.set("server.timeouts", "upstream_body_idle = \"300ms\"");
+        setup.key("alice", "viewer")
+    });
+    let mut client = stage.kw.connect();
+    client.send(get("/", &alice.header()));
+    assert_eq!(client.answer_head().status(), 200);
+    assert!(client.skip(9).is_err(), "what broke off does not look whole");
+    let record = stage.kw.wait_for_record("the request", |record| record["path"] == "/");
+    assert_eq!(record["code"], "upstream_timeout");
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
+    let (closed, is_closed) = signal();
+    let app = Upstream::unrecorded(move |connection| {
+        connection.head()?;
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
+        while connection.send(&chunk).is_ok() {}
+        closed.send(()).expect("the test waits");
+        Ok(())
+    });
+    let (stage, alice) = Stage::new(app, |setup| {
+        setup.set("server.timeouts", "response_body_idle = \"300ms\"");
+        setup.key("alice", "viewer")
+    });
+    let mut client = stage.kw.connect();
+    client.send(get("/", &alice.header()));
+    assert_eq!(client.answer_head().status(), 200);
+    wait(&is_closed);
+    stage.kw.wait_for_record("the request", |record| record["path"] == "/");
 }

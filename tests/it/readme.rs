@@ -44,9 +44,11 @@ fn the_timeouts_are_those_of_the_program() {
         expect("tls_handshake", timeouts.tls_handshake),
         expect("request_header", timeouts.request_header),
         expect("request_body_idle", timeouts.request_body_idle),
+        expect("response_body_idle", timeouts.response_body_idle),
         expect("keep_alive", timeouts.keep_alive),
         expect("upstream_connect", timeouts.upstream_connect),
         expect("upstream_response", timeouts.upstream_response),
+        expect("upstream_body_idle", timeouts.upstream_body_idle),
         expect("upstream_keep_alive", timeouts.upstream_keep_alive),
         expect("shutdown", timeouts.shutdown),
     ];

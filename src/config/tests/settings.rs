@@ -81,9 +81,11 @@ fn durations_at_their_edges() {
         ("tls_handshake", ["10ms", "5m"], ["9ms", "301s"]),
         ("request_header", ["10ms", "10m"], ["9ms", "601s"]),
         ("request_body_idle", ["10ms", "1h"], ["9ms", "3601s"]),
+        ("response_body_idle", ["10ms", "1h"], ["9ms", "3601s"]),
         ("keep_alive", ["10ms", "1day"], ["9ms", "25h"]),
         ("upstream_connect", ["10ms", "5m"], ["9ms", "301s"]),
         ("upstream_response", ["10ms", "1day"], ["9ms", "25h"]),
+        ("upstream_body_idle", ["10ms", "1day"], ["9ms", "25h"]),
         ("upstream_keep_alive", ["10ms", "1day"], ["9ms", "25h"]),
         ("shutdown", ["0s", "1h"], ["61m", "2h"]),
     ] {

@@ -176,9 +176,11 @@ fn timeouts(check: &mut Check<'_>, section: Section<raw::Timeouts>) -> Timeouts 
         tls_handshake: check.duration(raw.tls_handshake, &limits::TLS_HANDSHAKE),
         request_header: check.duration(raw.request_header, &limits::REQUEST_HEADER),
         request_body_idle: check.duration(raw.request_body_idle, &limits::REQUEST_BODY_IDLE),
+        response_body_idle: check.duration(raw.response_body_idle, &limits::RESPONSE_BODY_IDLE),
         keep_alive: check.duration(raw.keep_alive, &limits::KEEP_ALIVE),
         upstream_connect: check.duration(raw.upstream_connect, &limits::UPSTREAM_CONNECT),
         upstream_response: check.duration(raw.upstream_response, &limits::UPSTREAM_RESPONSE),
+        upstream_body_idle: check.duration(raw.upstream_body_idle, &limits::UPSTREAM_BODY_IDLE),
         upstream_keep_alive: check.duration(raw.upstream_keep_alive, &limits::UPSTREAM_KEEP_ALIVE),
         shutdown: check.duration(raw.shutdown, &limits::SHUTDOWN),
     }
