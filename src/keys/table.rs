@@ -1,27 +1,26 @@
 //! The table requests are checked against: immutable, and searched by the digest's own bytes.
 //!
-//! Keys are spread over shards of about [`KEYS_PER_SHARD`], each behind its own `Arc`, so that a later
-//! change to one key replaces one shard and shares all others.
+//! Keys are spread over shards of about [`KEYS_PER_SHARD`], each of which is shared by its clones, so that a
+//! later change to one key replaces one shard and shares all others.
 //!
 //! Never here: key material, files, or what a role may do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-use subtle::ConstantTimeEq;
-
 use super::KeyRecord;
 use super::format::{Digest, Hasher, KeyFormat, Scheme};
+use super::shard::{self, Entry, Shard};
 use crate::identity::{Identity, KeyId, Roles};
 
-/// Keys a shard holds on average. 1,024 buckets take at most 896; 750 leaves five standard deviations.
+/// Keys a shard holds on average: few enough to make one anew in a fraction of a millisecond, and enough that
+/// the list of the shards of a million keys stays in the cache.
 const KEYS_PER_SHARD: usize = 750;
 
-/// `Slot::validity` of a disabled key.
+/// `Entry::validity` of a disabled key; of any other it is the Unix time in seconds from which on it is expired.
 const DISABLED: i64 = i64::MIN;
-/// `Slot::validity` of a key that never expires.
+/// `Entry::validity` of a key that never expires.
 const FOREVER: i64 = i64::MAX;
 
 /// Why a key lets nobody in.
@@ -104,22 +103,11 @@ impl Display for TableError {
 
 impl std::error::Error for TableError {}
 
-/// One digest and who it stands for; 48 bytes.
-#[derive(Debug)]
-struct Slot {
-    digest: [u8; 32],
-    /// Unix time in seconds from which on the key is expired; or [`DISABLED`], or [`FOREVER`].
-    validity: i64,
-    identity: Arc<Identity>,
-}
-
-type Shard = HashTable<Slot>;
-
 /// Every key of one generation.
 #[derive(Debug)]
 pub struct KeyTable {
     /// Never empty.
-    shards: Box<[Arc<Shard>]>,
+    shards: Box<[Shard]>,
     keys: usize,
     hasher: Hasher,
     format: KeyFormat,
@@ -138,10 +126,11 @@ impl KeyTable {
     ) -> Result<Self, Vec<TableError>> {
         let mut shards = empty_shards(records.len());
         let mut errors = Vec::new();
-        let mut ids = HashMap::with_capacity(records.len());
+        let mut ids = HashSet::with_capacity(records.len());
+        let mut owners = HashMap::with_capacity(records.len());
         for (record, key) in records.iter().enumerate() {
             let mut report = |fault| errors.push(TableError { record, id: key.id.clone(), fault });
-            if ids.insert(&key.id, record).is_some() {
+            if !ids.insert(&key.id) {
                 report(TableFault::DuplicateId);
             }
             let Some(role) = roles.find(key.role.as_str()) else {
@@ -156,18 +145,22 @@ impl KeyTable {
                     report(TableFault::Scheme { field, expected });
                     continue;
                 }
-                let slot =
-                    Slot { digest: *digest.as_bytes(), validity, identity: Arc::clone(&identity) };
-                let shard = shard_of(digest.as_bytes(), shards.len());
-                if let Err(earlier) = insert(&mut shards[shard], slot) {
+                let digest = digest.as_bytes();
+                if let Some(&earlier) = owners.get(digest) {
+                    let earlier = KeyId::clone(earlier);
                     report(TableFault::DuplicateHash { field, earlier });
+                    continue;
                 }
+                owners.insert(digest, &key.id);
+                let entry = Entry { digest: *digest, validity, identity: Arc::clone(&identity) };
+                let shard = shard::shard(digest, shards.len());
+                shards[shard].push(entry);
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        let shards = shards.into_iter().map(Arc::new).collect();
+        let shards = shards.into_iter().map(Shard::new).collect();
         Ok(Self { shards, keys: records.len(), hasher, format })
     }
 
@@ -181,12 +174,11 @@ impl KeyTable {
         }
         let digest = self.hasher.digest(key);
         let digest = digest.as_bytes();
-        let slot = self.shards[shard_of(digest, self.shards.len())]
-            .find(bucket_hash(digest), |slot| is_same(&slot.digest, digest))
-            .ok_or(Rejection::Unknown)?;
-        match slot.validity {
+        let shard = &self.shards[shard::shard(digest, self.shards.len())];
+        let entry = shard.find(digest).ok_or(Rejection::Unknown)?;
+        match entry.validity {
             DISABLED => Err(Rejection::Disabled),
-            validity if now_unix_s < validity => Ok(&slot.identity),
+            validity if now_unix_s < validity => Ok(&entry.identity),
             _ => Err(Rejection::Expired),
         }
     }
@@ -202,7 +194,7 @@ impl KeyTable {
     }
 }
 
-/// The digests by which a key is known, each with the [`Slot::validity`] it gives.
+/// The digests by which a key is known, each with the [`Entry::validity`] it gives.
 fn digests(key: &KeyRecord) -> impl Iterator<Item = (HashField, &Digest, i64)> {
     let validity = match (key.enabled, key.expires_at) {
         (false, _) => DISABLED,
@@ -216,41 +208,10 @@ fn digests(key: &KeyRecord) -> impl Iterator<Item = (HashField, &Digest, i64)> {
     [(HashField::Current, &key.hash, validity)].into_iter().chain(previous)
 }
 
-fn empty_shards(keys: usize) -> Vec<Shard> {
+/// As many shards as `keys` need, without entries.
+fn empty_shards(keys: usize) -> Vec<Vec<Entry>> {
     let count = keys.div_ceil(KEYS_PER_SHARD).max(1);
-    (0..count).map(|_| Shard::with_capacity(keys.div_ceil(count))).collect()
-}
-
-/// Puts `slot` into `shard`, unless its digest is there already: then whose it is.
-fn insert(shard: &mut Shard, slot: Slot) -> Result<(), KeyId> {
-    let hash = bucket_hash(&slot.digest);
-    if let Some(earlier) = shard.find(hash, |other| other.digest == slot.digest) {
-        let id = KeyId::new(earlier.identity.key_id());
-        return Err(id.expect("an identity holds a checked id"));
-    }
-    shard.insert_unique(hash, slot, |slot| bucket_hash(&slot.digest));
-    Ok(())
-}
-
-/// Whether two digests are equal, in a time that does not depend on where they differ. The differences of
-/// all bytes are gathered before one constant-time comparison: byte by byte that costs 25 times as much.
-fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
-    let difference = one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b));
-    difference.ct_eq(&0_u8).into()
-}
-
-/// The shard of a digest: its first four bytes, scaled to the number of shards without a division.
-fn shard_of(digest: &[u8; 32], shards: usize) -> usize {
-    let [a, b, c, d, ..] = *digest;
-    let scaled = u64::from(u32::from_le_bytes([a, b, c, d])) * shards as u64;
-    (scaled >> 32) as usize
-}
-
-/// The hash of a digest within its shard: bytes that [`shard_of`] did not use, as they are.
-fn bucket_hash(digest: &[u8; 32]) -> u64 {
-    let [_, _, _, _, _, _, _, _, hash @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
-        *digest;
-    u64::from_le_bytes(hash)
+    (0..count).map(|_| Vec::with_capacity(keys.div_ceil(count))).collect()
 }
 
 #[cfg(test)]
