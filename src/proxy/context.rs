@@ -143,7 +143,7 @@ impl RequestContext {
     }
 
     pub(super) fn is_last_on_connection(&self) -> bool {
-        self.is_last_on_connection
+        self.is_last_on_connection || self.connection.is_leaving()
     }
 
     pub(super) fn upload(&self) -> Option<&Upload> {

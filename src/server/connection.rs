@@ -41,6 +41,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How much of what it still sends is read and thrown away meanwhile.
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// How long a client may still take to begin a request when the worker drains: it may be on its way, and is not
+/// lost. The answer says that it is the last.
+pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -82,6 +86,8 @@ pub struct ConnectionInfo {
     is_broken: Cell<bool>,
     /// Whether the client takes nothing of what is written.
     is_blocked: Cell<bool>,
+    /// Whether the next answer is the last.
+    is_leaving: Cell<bool>,
 }
 
 impl ConnectionInfo {
@@ -114,6 +120,7 @@ impl ConnectionInfo {
             is_refused: Cell::new(false),
             is_broken: Cell::new(false),
             is_blocked: Cell::new(false),
+            is_leaving: Cell::new(false),
         }
     }
 
@@ -179,6 +186,19 @@ impl ConnectionInfo {
     /// be where it seems to be.
     pub fn is_framing_certain(&self) -> bool {
         self.is_head_whole.get()
+    }
+
+    /// Whether no more requests are taken behind the one that is served.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.get()
+    }
+
+    /// The next answer is the last.
+    fn leave(&self) {
+        self.is_leaving.set(true);
+        if self.phase.get() == Phase::Idle {
+            self.deadline.start(self.now(), LAST_CALL);
+        }
     }
 
     /// Bytes came.
@@ -286,18 +306,19 @@ async fn drive(
         answer.map(Ok::<_, Infallible>)
     });
     let mut requests = pin!(http.serve_connection(TokioIo::new(wire), service));
-    let mut is_draining = false;
     poll_fn(|cx| {
         connection.read_clock();
         loop {
             if let Poll::Ready(result) = requests.as_mut().poll(cx) {
                 return Poll::Ready(End::Closed(result));
             }
-            // Behind the first turn: a request that is here already is read, and served.
-            if drain.has_begun() && !is_draining {
-                is_draining = true;
-                requests.as_mut().graceful_shutdown();
-                continue;
+            if drain.has_begun() && !connection.is_leaving() {
+                connection.leave();
+                // Its answer may have begun, and said that others may follow.
+                if connection.phase.get() == Phase::Service {
+                    requests.as_mut().graceful_shutdown();
+                    continue;
+                }
             }
             if connection.waits_for_upstream() && stream.borrow().has_reset(cx) {
                 return Poll::Ready(End::Closed(Ok(())));

@@ -15,12 +15,11 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{self, ConnectionInfo};
+use super::connection::{self, ConnectionInfo, LAST_CALL};
 use super::transport::Transport;
 use super::worker::{Drain, Registration};
 use super::{Purpose, proxy_protocol};
@@ -29,10 +28,6 @@ use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
 use crate::proxy::forwarded::{Proto, is_trusted};
 use crate::tls::{self, Protocol, ServerConfig};
-
-/// How long somebody who has just connected may still take to begin when the worker drains: their first request is
-/// on its way, and is not lost.
-const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// A connection, ready for requests.
 pub(super) struct Opened {
