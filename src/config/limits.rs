@@ -39,12 +39,15 @@ pub(super) const UPSTREAM_RESPONSE: Bounds<Duration> = bounds(s(60), ms(10), s(D
 /// Event streams are silent between events.
 pub(super) const UPSTREAM_BODY_IDLE: Bounds<Duration> = bounds(s(5 * 60), ms(10), s(DAY_S));
 pub(super) const UPSTREAM_KEEP_ALIVE: Bounds<Duration> = bounds(s(60), ms(10), s(DAY_S));
+pub(super) const TUNNEL_IDLE: Bounds<Duration> = bounds(s(10 * 60), ms(10), s(DAY_S));
 /// Nothing at all is a choice here: cut at once.
 pub(super) const SHUTDOWN: Bounds<Duration> = bounds(s(30), s(0), s(HOUR_S));
 
 // Limits.
 pub(super) const CONNECTIONS: Bounds<u64> = bounds(16_384, 1, 1_000_000);
 pub(super) const CONNECTIONS_PER_CLIENT: Bounds<u64> = bounds(1_024, 1, 1_000_000);
+/// A quarter of the connections: tunnels stay for hours, and must leave room for requests.
+pub(super) const TUNNELS: Bounds<u64> = bounds(4_096, 1, 1_000_000);
 /// The parser's smallest buffer; and what one connection may make us hold.
 pub(super) const HEADER_BYTES: Bounds<u64> = bounds(32 * KIB, 8 * KIB, MIB);
 /// A browser sends about 20.
@@ -69,5 +72,6 @@ pub(super) const UPSTREAMS_MAX: usize = 256;
 pub(super) const ENDPOINTS_MAX: usize = 256;
 pub(super) const ROUTES_MAX: usize = 10_000;
 pub(super) const CLIENT_SUBJECTS_MAX: usize = 256;
+pub(super) const UPGRADES_MAX: usize = 16;
 /// RFC 1035 §2.3.4.
 pub(super) const HOST_BYTES_MAX: usize = 253;

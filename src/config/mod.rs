@@ -260,6 +260,8 @@ pub struct Timeouts {
     pub upstream_body_idle: Duration,
     /// An idle connection to an endpoint. 60 s.
     pub upstream_keep_alive: Duration,
+    /// A tunnel over which nothing goes. 10 min.
+    pub tunnel_idle: Duration,
     /// From SIGTERM until what still runs is cut. 30 s.
     pub shutdown: Duration,
 }
@@ -271,6 +273,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one client address; one more is closed at once. 1,024.
     pub connections_per_client: usize,
+    /// Open tunnels in all; one more is refused with 503. 4,096.
+    pub tunnels: usize,
     /// A request's head, in bytes; above it 431. 32 KiB; at least 8 KiB (the parser's smallest buffer).
     pub header_bytes: usize,
     /// Fields in a request's head; above it 431. 100.

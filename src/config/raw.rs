@@ -174,6 +174,8 @@ pub(super) struct Timeouts {
     pub(super) upstream_body_idle: Field<String>,
     /// An idle connection to an endpoint. Default: "60s".
     pub(super) upstream_keep_alive: Field<String>,
+    /// A tunnel that an upgrade made, over which nothing goes. Default: "10m".
+    pub(super) tunnel_idle: Field<String>,
     /// From SIGTERM until what still runs is cut. Default: "30s".
     pub(super) shutdown: Field<String>,
 }
@@ -186,6 +188,8 @@ pub(super) struct Limits {
     pub(super) connections: Field<i64>,
     /// Open connections of one client address; one more is closed at once. Default: 1024.
     pub(super) connections_per_client: Field<i64>,
+    /// Tunnels that upgrades made, in all; one more is refused with 503. Default: 4096.
+    pub(super) tunnels: Field<i64>,
     /// A request's head; above it 431. Default: "32KiB".
     pub(super) header_bytes: Field<Size>,
     /// Fields in a request's head; above it 431. Default: 100.
@@ -314,6 +318,8 @@ pub(super) struct Route {
     pub(super) public: Field<bool>,
     /// Names, one of which the client's certificate must bear, beside the key: its common name, a DNS name, an e-mail address or a URI, letter for letter. Default: any client.
     pub(super) client_subject: Field<Vec<Given<String>>>,
+    /// Protocols that a request may change its connection to, such as "websocket": a tunnel, which is not looked into. Default: none.
+    pub(super) upgrades: Field<Vec<Given<String>>>,
     /// The upstream's name; may be left out while there is one.
     pub(super) upstream: Field<String>,
     /// "allow" takes paths that two parsers could read in two ways, such as those with %2F. Default: "refuse".

@@ -8,6 +8,7 @@
 pub mod paths;
 mod patterns;
 pub mod routes;
+pub mod upgrades;
 
 use std::sync::Arc;
 
@@ -15,12 +16,14 @@ use http::Method;
 
 use crate::identity::Identity;
 use routes::{Access, Route};
+use upgrades::Upgrades;
 
 /// Leave to forward one request.
 #[derive(Debug)]
 pub struct Permit {
     identity: Option<Arc<Identity>>,
     upstream: usize,
+    upgrades: Upgrades,
 }
 
 impl Permit {
@@ -32,6 +35,11 @@ impl Permit {
     /// The place, in the configuration, of the upstream it may go to.
     pub fn upstream(&self) -> usize {
         self.upstream
+    }
+
+    /// The protocols that its connection may be handed over to.
+    pub fn upgrades(&self) -> &Upgrades {
+        &self.upgrades
     }
 }
 
@@ -79,7 +87,7 @@ pub fn authorize<E>(
     if !rule.takes_client(client_names) {
         return Err(Denied::Client);
     }
-    Ok(Permit { identity, upstream: rule.upstream })
+    Ok(Permit { identity, upstream: rule.upstream, upgrades: rule.upgrades.clone() })
 }
 
 /// Decides on a browser's CORS preflight, which carries no key: it may pass as anonymous to the upstream of
@@ -91,5 +99,5 @@ pub fn authorize_preflight(
     client_names: &[String],
 ) -> Option<Permit> {
     let rule = route?.rule(requested).filter(|rule| rule.takes_client(client_names))?;
-    Some(Permit { identity: None, upstream: rule.upstream })
+    Some(Permit { identity: None, upstream: rule.upstream, upgrades: Upgrades::default() })
 }

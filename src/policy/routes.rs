@@ -9,6 +9,7 @@ use http::Method;
 
 use super::paths::{self, Ambiguity};
 use super::patterns::PatternTree;
+use super::upgrades::Upgrades;
 use crate::identity::RoleSet;
 
 /// One `[[routes]]` entry, checked except for how it fits with the others.
@@ -22,6 +23,8 @@ pub struct RouteRule {
     pub access: Access,
     /// Names, one of which the client's certificate must bear; none: it needs no certificate.
     pub client_subjects: Vec<String>,
+    /// The protocols that the connection of a request may be handed over to.
+    pub upgrades: Upgrades,
     /// The place of its upstream in the configuration.
     pub upstream: usize,
     /// `ambiguous_paths = "allow"`: take the path as it stands, even if two parsers could differ.
@@ -123,6 +126,7 @@ impl RouteTable {
                 methods: None,
                 access: Access::AnyKey,
                 client_subjects: Vec::new(),
+                upgrades: Upgrades::default(),
                 upstream: 0,
                 allow_ambiguous_paths: false,
             });
@@ -235,6 +239,7 @@ mod tests {
             methods,
             access,
             client_subjects: Vec::new(),
+            upgrades: Upgrades::default(),
             upstream: 0,
             allow_ambiguous_paths: false,
         }

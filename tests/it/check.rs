@@ -106,6 +106,20 @@ fn what_would_be_served_is_shown() {
 }
 
 #[test]
+fn what_a_route_may_be_upgraded_to_is_shown() {
+    let folder = Folder::new();
+    let upgrades = "\"/health\"\nupgrades = [\"websocket\", \"foo/2\"]";
+    folder.write("keyward.toml", &folder.0.config().replace("\"/health\"", upgrades));
+    let shown = lines(&folder.check(&[]));
+    let expected = "/health all; upgrade to websocket or foo/2 everybody (public) app";
+    assert!(shown.iter().any(|line| line.starts_with(expected)), "{expected:?}: {shown:#?}");
+    assert_eq!(
+        folder.json(&[])["routes"][0]["upgrades"],
+        serde_json::json!(["websocket", "foo/2"])
+    );
+}
+
+#[test]
 fn the_json_has_stable_names() {
     let folder = Folder::new();
     let plan = folder.json(&[]);
@@ -124,6 +138,7 @@ fn the_json_has_stable_names() {
             "path": "/{*rest}", "methods": ["GET", "HEAD"], "access": "roles", "roles": ["viewer"],
             "inherited_by": ["admin", "author", "manager"], "upstream": "app",
             "ambiguous_paths": "refuse", "client_subject": [],
+            "upgrades": [],
         })
     );
     assert_eq!(
@@ -228,8 +243,8 @@ fn a_diff_shows_what_a_reload_would_change() {
         "~ setting realm test → new",
         "~ setting [server] workers 2 → 3 (needs a restart)",
         "~ setting [keys] store keys.toml → new-keys.toml",
-        "- route /health (all) who may pass: everybody (public); upstream: app; ambiguous_paths: refuse",
-        "+ route /healthz (all) who may pass: everybody (public); upstream: app; ambiguous_paths: refuse",
+        "- route /health (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
+        "+ route /healthz (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
         &format!("~ key {} state: enabled → disabled", bob.id),
         "7 changes; 1 of them at the next start only, the others by a reload.",
     ] {

@@ -50,6 +50,7 @@ fn the_timeouts_are_those_of_the_program() {
         expect("upstream_response", timeouts.upstream_response),
         expect("upstream_body_idle", timeouts.upstream_body_idle),
         expect("upstream_keep_alive", timeouts.upstream_keep_alive),
+        expect("tunnel_idle", timeouts.tunnel_idle),
         expect("shutdown", timeouts.shutdown),
     ];
     assert_eq!(shown("| `[server.timeouts]` | default |"), expected);
@@ -63,6 +64,7 @@ fn the_limits_are_those_of_the_program() {
     let expected = [
         count("connections", limits.connections),
         count("connections_per_client", limits.connections_per_client),
+        count("tunnels", limits.tunnels),
         ("header_bytes".to_owned(), format!("{} KiB", limits.header_bytes / 1024)),
         count("headers", limits.headers),
         ("body_bytes".to_owned(), body),

@@ -173,6 +173,7 @@ fn route_name(route: &RouteRow) -> String {
 fn route_fields(route: &RouteRow) -> Vec<(&'static str, String)> {
     vec![
         ("who may pass", view::who_may_pass(route)),
+        ("upgrades", view::list_or_none(&route.upgrades)),
         ("upstream", route.upstream.clone()),
         ("ambiguous_paths", route.ambiguous_paths.to_owned()),
     ]

@@ -45,6 +45,8 @@ pub(super) struct RouteRow {
     pub(super) inherited_by: Vec<String>,
     /// Names, one of which the client's certificate must bear; none: any client.
     pub(super) client_subject: Vec<String>,
+    /// Protocols that a request may change to.
+    pub(super) upgrades: Vec<String>,
     pub(super) upstream: String,
     pub(super) ambiguous_paths: &'static str,
 }
@@ -150,6 +152,7 @@ fn route_row(config: &Config, route: &Route, rule: &RouteRule) -> RouteRow {
         roles,
         inherited_by,
         client_subject: rule.client_subjects.clone(),
+        upgrades: rule.upgrades.iter().map(|protocol| protocol.as_str().to_owned()).collect(),
         upstream: config.upstreams[rule.upstream].name.clone(),
         ambiguous_paths: if rule.allow_ambiguous_paths { "allow" } else { "refuse" },
     }

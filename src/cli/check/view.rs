@@ -28,7 +28,7 @@ pub(super) fn write_plan(to: &mut impl Write, plan: &Plan) -> io::Result<()> {
     }
     writeln!(to)?;
     let routes = plan.routes.iter().map(|route| {
-        let (path, methods) = (route.path.clone(), route.shown_methods.clone());
+        let (path, methods) = (route.path.clone(), methods_and_upgrades(route));
         Row::plain(vec![path, methods, who_may_pass(route), destination(plan, route)])
     });
     table::write(to, &["PATH", "METHODS", "WHO MAY PASS", "UPSTREAM"], routes)?;
@@ -93,6 +93,14 @@ fn told(change: &Change) -> String {
     });
     let told = fields.collect::<Vec<_>>().join("; ");
     if change.needs_restart { format!("{told} (needs a restart)") } else { told }
+}
+
+/// `GET, HEAD; upgrade to websocket`
+fn methods_and_upgrades(route: &RouteRow) -> String {
+    match route.upgrades.as_slice() {
+        [] => route.shown_methods.clone(),
+        names => format!("{}; upgrade to {}", route.shown_methods, names.join(" or ")),
+    }
 }
 
 /// `viewer (inherited by admin, author)`

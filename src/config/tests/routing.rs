@@ -118,6 +118,28 @@ fn methods() {
 }
 
 #[test]
+fn upgrades() {
+    check(
+        "[[routes]]\npath = '/'\nupgrades = ['websocket', 'WebSocket', 'h2c', 'TLS/1.0', 'a b', 'foo/2']",
+        &[
+            r#"3:26: "WebSocket" is listed twice"#,
+            r#"3:39: "h2c" is never allowed; remove it: requests that came over it"#,
+            r#"3:46: "TLS/1.0" is never allowed"#,
+            r#"3:57: "a b" is no protocol; write "websocket", or a name such as"#,
+        ],
+    );
+    check(
+        "[[routes]]\npath = '/'\nupgrades = []",
+        &["3:12: no protocol is allowed here; name some, or leave upgrades out"],
+    );
+    check("[[routes]]\npath = '/'\nmethods = ['GET']\nupgrades = ['websocket']", &[]);
+    check(
+        "[[routes]]\npath = '/'\nmethods = ['POST']\nupgrades = ['foo', 'websocket']",
+        &[r#"4:20: this entry is not for GET, with which every WebSocket begins; add "GET" to"#],
+    );
+}
+
+#[test]
 fn entries_that_decide_twice_name_the_earlier_line() {
     check(
         "[[routes]]\npath = '/x/{id}'\nmethods = ['GET']\n[[routes]]\npath = 'bad'\n[[routes]]\n\

@@ -53,6 +53,7 @@ fn numbers_at_their_edges() {
         ("server.workers", vec!["1", "1024"], vec!["0", "-1", "1025"]),
         ("server.limits.connections", vec!["1", "1000000"], vec!["0", "1000001"]),
         ("server.limits.connections_per_client", vec!["1", "1000000"], vec!["0", "1000001"]),
+        ("server.limits.tunnels", vec!["1", "1000000"], vec!["0", "1000001"]),
         (
             "server.limits.header_bytes",
             vec!["8192", "1048576", "'8KiB'", "'1MiB'"],
@@ -87,6 +88,7 @@ fn durations_at_their_edges() {
         ("upstream_response", ["10ms", "1day"], ["9ms", "25h"]),
         ("upstream_body_idle", ["10ms", "1day"], ["9ms", "25h"]),
         ("upstream_keep_alive", ["10ms", "1day"], ["9ms", "25h"]),
+        ("tunnel_idle", ["10ms", "1day"], ["9ms", "25h"]),
         ("shutdown", ["0s", "1h"], ["61m", "2h"]),
     ] {
         for value in good {

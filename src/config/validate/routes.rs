@@ -8,12 +8,13 @@ use serde_spanned::Spanned;
 use super::roles::Declared;
 use crate::config::Upstream;
 use crate::config::check::{Check, Span, Text};
-use crate::config::limits::{CLIENT_SUBJECTS_MAX, ROUTES_MAX};
+use crate::config::limits::{CLIENT_SUBJECTS_MAX, ROUTES_MAX, UPGRADES_MAX};
 use crate::config::raw::{self, Field, Given, Table};
 use crate::config::suggest::did_you_mean;
 use crate::diagnostics::Fault;
 use crate::identity::MAX_ROLES;
 use crate::policy::routes::{Access, RouteError, RouteRule, RouteTable};
+use crate::policy::upgrades::{Protocol, ProtocolError, Upgrades};
 
 /// Most methods one entry may name: there are 40 in the IANA registry.
 const METHODS_MAX: usize = 64;
@@ -91,8 +92,10 @@ fn entry(check: &mut Check<'_>, table: Spanned<raw::Route>, around: &Around<'_>)
     let path = check.text(raw.path);
     let is_for_some = raw.methods.0.is_some();
     let methods = methods(check, raw.methods);
+    let is_for_get = !is_for_some || methods.iter().any(|(method, _)| method == Method::GET);
     let access = access(check, raw.public, raw.roles, around.roles);
     let client_subjects = client_subjects(check, raw.client_subject, around.has_client_ca);
+    let upgrades = upgrades(check, raw.upgrades, is_for_get);
     let upstream = upstream(check, span, raw.upstream, around.upstreams);
     let allow_ambiguous_paths =
         check.one_of(raw.ambiguous_paths, false, &[("allow", true), ("refuse", false)]);
@@ -102,6 +105,7 @@ fn entry(check: &mut Check<'_>, table: Spanned<raw::Route>, around: &Around<'_>)
         methods: is_for_some.then(|| methods.iter().map(|(method, _)| method.clone()).collect()),
         access,
         client_subjects,
+        upgrades,
         upstream: upstream.unwrap_or_default(),
         allow_ambiguous_paths,
     };
@@ -198,6 +202,40 @@ fn client_subjects(
         check.fault(texts.span(), "no client shows a certificate, so none could pass", help);
     }
     texts.into_inner().into_iter().map(|text| text.value).collect()
+}
+
+/// The protocols that requests may change to.
+fn upgrades(check: &mut Check<'_>, field: Field<Vec<Given<String>>>, is_for_get: bool) -> Upgrades {
+    let texts = check.some_texts(
+        field,
+        UPGRADES_MAX,
+        "no protocol is allowed here",
+        "name some, or leave upgrades out to allow none",
+    );
+    let mut protocols: Vec<Protocol> = Vec::new();
+    for text in texts.map(Spanned::into_inner).unwrap_or_default() {
+        match Protocol::new(&text.value) {
+            Ok(protocol) if protocols.iter().any(|p| protocol.is(p.as_str().as_bytes())) => {
+                let message = format!("{} is listed twice", text.shown);
+                check.fault(text.span, message, "remove one of the two");
+            }
+            Ok(protocol) if protocol.is_websocket() && !is_for_get => {
+                let message = "this entry is not for GET, with which every WebSocket begins";
+                check.fault(text.span, message, "add \"GET\" to methods, or remove this");
+            }
+            Ok(protocol) => protocols.push(protocol),
+            Err(ProtocolError::Malformed) => {
+                let message = format!("{} is no protocol", text.shown);
+                check.fault(text.span, message, "write \"websocket\", or a name such as \"foo/2\"");
+            }
+            Err(ProtocolError::CarriesRequests) => {
+                let message = format!("{} is never allowed", text.shown);
+                let help = "remove it: requests that came over it would go past every check";
+                check.fault(text.span, message, help);
+            }
+        }
+    }
+    Upgrades::new(protocols)
 }
 
 /// The place of the upstream that `field` names, or of the only one.

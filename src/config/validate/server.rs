@@ -182,6 +182,7 @@ fn timeouts(check: &mut Check<'_>, section: Section<raw::Timeouts>) -> Timeouts 
         upstream_response: check.duration(raw.upstream_response, &limits::UPSTREAM_RESPONSE),
         upstream_body_idle: check.duration(raw.upstream_body_idle, &limits::UPSTREAM_BODY_IDLE),
         upstream_keep_alive: check.duration(raw.upstream_keep_alive, &limits::UPSTREAM_KEEP_ALIVE),
+        tunnel_idle: check.duration(raw.tunnel_idle, &limits::TUNNEL_IDLE),
         shutdown: check.duration(raw.shutdown, &limits::SHUTDOWN),
     }
 }
@@ -198,6 +199,7 @@ fn limits(check: &mut Check<'_>, section: Section<raw::Limits>) -> Limits {
             raw.connections_per_client,
             &limits::CONNECTIONS_PER_CLIENT,
         ),
+        tunnels: count(check, raw.tunnels, &limits::TUNNELS),
         header_bytes: to_usize(header_bytes),
         headers: count(check, raw.headers, &limits::HEADERS),
         body_bytes: check.size(raw.body_bytes, 0, limits::BODY_BYTES_MAX),
