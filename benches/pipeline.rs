@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
@@ -123,7 +124,8 @@ fn worker(folder: &Path, log: &AccessLog) -> Result<(Rc<Proxy>, Rc<ConnectionInf
     let peer = "127.0.0.1:4711".parse()?;
     let connection = ConnectionInfo::new(peer, Proto::Http, &config.server.timeouts);
     let shared = Shared::new(config, keys.table, tls);
-    let proxy = Proxy::new(shared.current(), log.worker()).map_err(io::Error::other)?;
+    let tunnels = Arc::default();
+    let proxy = Proxy::new(shared.current(), tunnels, log.worker()).map_err(io::Error::other)?;
     Ok((Rc::new(proxy), Rc::new(connection)))
 }
 

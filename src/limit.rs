@@ -1,9 +1,10 @@
-//! How much a client may take of us: connections, in all and from one address.
+//! How much clients may take of us: connections, in all and from one address, and tunnels.
 //!
-//! Never here: what happens to a client that wants more (the acceptor decides).
+//! Never here: what happens to a client that wants more (the acceptor, or the proxy, decides).
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -67,6 +68,29 @@ impl ConnectionLimit {
     }
 }
 
+/// Counts open tunnels, those of all workers together.
+#[derive(Debug, Default)]
+pub struct TunnelLimit(AtomicUsize);
+
+/// Leave to keep one tunnel open; dropping it makes room.
+#[derive(Debug)]
+pub struct TunnelSlot(Arc<TunnelLimit>);
+
+impl TunnelLimit {
+    /// One more, unless there are `most` already.
+    pub fn admit(self: &Arc<Self>, most: usize) -> Option<TunnelSlot> {
+        let one_more = |open: usize| (open < most).then_some(open + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(TunnelSlot(Arc::clone(self)))
+    }
+}
+
+impl Drop for TunnelSlot {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Client {
     fn drop(&mut self) {
         self.by_client.remove_if_mut(&self.address, |_, count| {
@@ -95,5 +119,17 @@ mod tests {
         drop((second, trusted));
         assert!(limit.by_client.is_empty());
         assert_eq!(limit.free.available_permits(), 3);
+    }
+
+    #[test]
+    fn there_are_as_many_tunnels_as_are_allowed_when_one_is_opened() {
+        let limit = Arc::new(TunnelLimit::default());
+        let first = limit.admit(2).expect("the first of two");
+        let _second = limit.admit(2).expect("the second of two");
+        assert!(limit.admit(2).is_none());
+        assert!(limit.admit(1).is_none());
+        drop(first);
+        assert!(limit.admit(1).is_none(), "one is open");
+        assert!(limit.admit(2).is_some());
     }
 }

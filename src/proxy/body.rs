@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use super::context::RequestContext;
 use super::error::Refusal;
 use super::headers;
+use super::tunnel::Tunnel;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::upstream::exchange::Exchange;
@@ -153,25 +154,22 @@ impl Body for RequestBody {
     }
 }
 
-/// An answer's body on its way to the client. The request's context lives in it, to the last byte.
-pub struct ResponseBody {
-    source: Source,
-    /// Whether the endpoint is what everybody waits for.
-    awaits_upstream: bool,
-    context: Box<RequestContext>,
-}
+/// What goes to the client behind the head of an answer. The request's context lives in it, to the last byte.
+pub struct ResponseBody(Behind);
 
-enum Source {
-    /// Ours.
-    Own(Bytes),
+enum Behind {
+    /// A body of ours.
+    Own(Bytes, Box<RequestContext>),
     /// The upstream's.
-    Upstream(Box<Exchange<RequestBody>>),
+    Upstream(Box<Exchange<RequestBody>>, Box<RequestContext>),
+    /// No body: the connection is another protocol's. `None` when it has been taken out.
+    Tunnel(Option<Box<Tunnel>>),
 }
 
 impl ResponseBody {
     /// An answer of ours.
     pub(super) fn own(body: Bytes, context: Box<RequestContext>) -> Self {
-        Self { source: Source::Own(body), awaits_upstream: false, context }
+        Self(Behind::Own(body, context))
     }
 
     /// The upstream's answer, the rest of which comes from `exchange`.
@@ -179,19 +177,32 @@ impl ResponseBody {
         exchange: Box<Exchange<RequestBody>>,
         context: Box<RequestContext>,
     ) -> Self {
-        let source = Source::Upstream(exchange);
-        let mut body = Self { source, awaits_upstream: false, context };
+        let mut body = Self(Behind::Upstream(exchange, context));
         body.finish_at_end();
         body
     }
 
+    /// The upstream's answer, behind which `tunnel` begins.
+    pub(super) fn tunnel(tunnel: Box<Tunnel>) -> Self {
+        Self(Behind::Tunnel(Some(tunnel)))
+    }
+
+    /// Takes the tunnel out, for whoever has the client's stream.
+    pub fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match &mut self.0 {
+            Behind::Tunnel(tunnel) => tunnel.take(),
+            Behind::Own(..) | Behind::Upstream(..) => None,
+        }
+    }
+
     /// Lets go of the connection to the endpoint as soon as the answer was read whole.
     fn finish_at_end(&mut self) {
-        if matches!(&self.source, Source::Upstream(exchange) if exchange.has_ended())
-            && let Source::Upstream(exchange) =
-                std::mem::replace(&mut self.source, Source::Own(Bytes::new()))
+        if matches!(&self.0, Behind::Upstream(exchange, _) if exchange.has_ended())
+            && let Behind::Upstream(exchange, context) =
+                std::mem::replace(&mut self.0, Behind::Tunnel(None))
         {
-            self.context.finish(exchange);
+            context.finish(exchange);
+            self.0 = Behind::Own(Bytes::new(), context);
         }
     }
 }
@@ -204,49 +215,51 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
-        let this = &mut *self;
-        let exchange = match &mut this.source {
-            Source::Own(body) if body.is_empty() => return Poll::Ready(None),
-            Source::Own(body) => {
+        let (exchange, context) = match &mut self.0 {
+            Behind::Own(body, _) if body.is_empty() => return Poll::Ready(None),
+            Behind::Own(body, context) => {
                 let body = std::mem::take(body);
-                this.context.count_out(body.len());
+                context.count_out(body.len());
                 return Poll::Ready(Some(Ok(Frame::data(body))));
             }
-            Source::Upstream(exchange) => exchange,
+            Behind::Upstream(exchange, context) => (exchange, context),
+            Behind::Tunnel(_) => return Poll::Ready(None),
         };
         let polled = exchange.poll_frame(cx);
-        this.context.awaits(polled.is_pending(), &mut this.awaits_upstream);
+        context.awaits_upstream(polled.is_pending());
         match polled {
-            Poll::Pending if this.context.connection().deadline().has_passed() => {
-                Poll::Ready(Some(Err(this.context.break_off(Refusal::UpstreamTimeout))))
+            Poll::Pending if context.connection().deadline().has_passed() => {
+                Poll::Ready(Some(Err(context.break_off(Refusal::UpstreamTimeout))))
             }
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
-                this.context.count_out(frame.data_ref().map_or(0, Bytes::len));
-                this.finish_at_end();
+                context.count_out(frame.data_ref().map_or(0, Bytes::len));
+                self.finish_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                this.finish_at_end();
+                self.finish_at_end();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(fault))) => {
-                Poll::Ready(Some(Err(this.context.break_off_upstream(&fault))))
+                Poll::Ready(Some(Err(context.break_off_upstream(&fault))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Own(body) => body.is_empty(),
-            Source::Upstream(exchange) => exchange.has_ended(),
+        match &self.0 {
+            Behind::Own(body, _) => body.is_empty(),
+            Behind::Upstream(exchange, _) => exchange.has_ended(),
+            Behind::Tunnel(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Own(body) => SizeHint::with_exact(body.len() as u64),
-            Source::Upstream(exchange) => exchange.size_hint(),
+        match &self.0 {
+            Behind::Own(body, _) => SizeHint::with_exact(body.len() as u64),
+            Behind::Upstream(exchange, _) => exchange.size_hint(),
+            Behind::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -14,17 +14,19 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use super::body::{BrokenBody, RequestBody, Upload};
 use super::error::Refusal;
 use super::request_id::{self, X_REQUEST_ID};
+use super::upgrade::Asked;
 use super::{Proxy, forwarded, grpc};
 use crate::identity::Identity;
 use crate::policy::routes::Route;
+use crate::policy::upgrades::Protocol;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::upstream::Endpoint;
 use crate::upstream::exchange::{Exchange, Fault};
 
-/// The code of a request whose client left before it was answered; there is no status then.
-const CLIENT_LEFT: &str = "client_left";
+/// The code of a request whose client left: before it was answered, and there is no status then, or in a tunnel.
+pub(super) const CLIENT_LEFT: &str = "client_left";
 
 /// One request, as it is seen from outside.
 pub struct RequestContext {
@@ -41,11 +43,15 @@ pub struct RequestContext {
     identity: Option<Arc<Identity>>,
     endpoint: Option<Arc<Endpoint>>,
     upload: Option<Rc<Upload>>,
+    asked: Option<Box<Asked>>,
     upstream_started: Option<Instant>,
     upstream: Option<Duration>,
     status: Option<StatusCode>,
     code: Option<&'static str>,
+    tunnelled_in: u64,
     bytes_out: u64,
+    /// Whether the endpoint is what everybody waits for.
+    awaits_upstream: bool,
     is_last_on_connection: bool,
     is_grpc: bool,
 }
@@ -75,11 +81,14 @@ impl RequestContext {
             identity: None,
             endpoint: None,
             upload: None,
+            asked: None,
             upstream_started: None,
             upstream: None,
             status: None,
             code: None,
+            tunnelled_in: 0,
             bytes_out: 0,
+            awaits_upstream: false,
             is_last_on_connection: false,
             is_grpc: head.is_some_and(grpc::is_call),
             proxy: Rc::clone(proxy),
@@ -150,16 +159,32 @@ impl RequestContext {
         self.upload.as_deref()
     }
 
+    /// Notes that the endpoint is asked to change to `protocol`, if there is room for one more tunnel.
+    pub(super) fn asks_for(&mut self, protocol: Protocol) -> Result<(), Refusal> {
+        let most = self.snapshot.config.server.limits.tunnels;
+        let slot = self.proxy.tunnels.admit(most).ok_or(Refusal::TooManyTunnels)?;
+        self.asked = Some(Box::new(Asked::new(protocol, slot)));
+        Ok(())
+    }
+
+    /// What the endpoint is asked to change to.
+    pub(super) fn asked(&self) -> Option<&Asked> {
+        self.asked.as_deref()
+    }
+
+    /// Notes that it did not.
+    pub(super) fn was_not_granted(&mut self) {
+        self.asked = None;
+    }
+
     pub(super) fn count_out(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
     }
 
-    /// Notes whether the endpoint owes us more of its answer; `did` is whether it did before. An upload that still
-    /// goes on has waits of its own.
-    pub(super) fn awaits(&self, does: bool, did: &mut bool) {
-        if does == std::mem::replace(did, does)
-            || self.upload.as_ref().is_some_and(|upload| !upload.has_ended())
-        {
+    /// Notes whether the endpoint owes us more of its answer. An upload that still goes on has waits of its own.
+    pub(super) fn awaits_upstream(&mut self, does: bool) {
+        let did = std::mem::replace(&mut self.awaits_upstream, does);
+        if does == did || self.upload.as_ref().is_some_and(|upload| !upload.has_ended()) {
             return;
         }
         let deadline = self.connection.deadline();
@@ -169,6 +194,16 @@ impl RequestContext {
         } else {
             deadline.clear();
         }
+    }
+
+    pub(super) fn count_tunnelled(&mut self, bytes_in: u64, bytes_out: u64) {
+        self.tunnelled_in += bytes_in;
+        self.bytes_out += bytes_out;
+    }
+
+    /// Notes why a tunnel ended, or that all is well.
+    pub(super) fn note(&mut self, code: Option<&'static str>) {
+        self.code = code;
     }
 
     /// Notes that an answer that had begun could not be brought to its end.
@@ -230,7 +265,7 @@ impl Drop for RequestContext {
             key_id: identity.map(Identity::key_id),
             route: self.route.map(|place| self.snapshot.config.routes.routes()[place].pattern()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.name()),
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_in: self.upload.as_ref().map_or(self.tunnelled_in, |upload| upload.bytes()),
             bytes_out: self.bytes_out,
             duration: ended.saturating_duration_since(self.started),
             upstream: self.upstream,

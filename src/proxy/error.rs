@@ -39,8 +39,14 @@ pub enum Refusal {
     NoRoute,
     /// CONNECT and TRACE are never forwarded.
     MethodNotSupported,
-    /// It asks for another protocol on this connection.
+    /// It asks for another protocol on this connection, which is not allowed there.
     UpgradeNotSupported,
+    /// It asks for WebSocket in a way in which nobody does.
+    BadWebSocket,
+    /// It asks for another version of WebSocket than there is.
+    WebSocketVersion,
+    /// There are as many tunnels as are allowed.
+    TooManyTunnels,
     /// Its head is larger than the limit, or has more fields.
     HeadersTooLarge,
     /// Its body is larger than the limit.
@@ -152,7 +158,25 @@ impl Refusal {
                 StatusCode::NOT_IMPLEMENTED,
                 "upgrade_not_supported",
                 "Upgrade not supported",
-                "Changing the protocol of a connection is not supported.",
+                "Changing to this protocol is not supported here.",
+            ),
+            Self::BadWebSocket => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "Malformed request",
+                "The handshake for WebSocket is not well-formed (RFC 6455, section 4.2.1).",
+            ),
+            Self::WebSocketVersion => (
+                StatusCode::UPGRADE_REQUIRED,
+                "websocket_version",
+                "Another WebSocket version needed",
+                "Only version 13 of WebSocket is supported (RFC 6455).",
+            ),
+            Self::TooManyTunnels => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Overloaded",
+                "As many long-lived connections are open as this server takes.",
             ),
             Self::HeadersTooLarge => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -220,6 +244,9 @@ impl Refusal {
             | Self::NoRoute
             | Self::MethodNotSupported
             | Self::UpgradeNotSupported
+            | Self::BadWebSocket
+            | Self::WebSocketVersion
+            | Self::TooManyTunnels
             | Self::UpstreamConnect
             | Self::UpstreamTimeout
             | Self::UpstreamProtocol => false,

@@ -129,12 +129,13 @@ async fn answer(
     let answer = within(longest, context, |cx| exchange.poll_head(cx)).await;
     let upload = context.upload();
     let fault = match answer {
-        // Nobody asked for another protocol: such an answer has no meaning (RFC 9110 §15.2.2).
-        Some(Ok(head)) if head.status == 101 => Fault::Malformed("it switches protocols unasked"),
-        Some(Ok(head)) => {
-            context.connection().deadline().clear();
-            return Ok(head);
-        }
+        Some(Ok(head)) => match check_protocol(&head, exchange, context) {
+            Ok(()) => {
+                context.connection().deadline().clear();
+                return Ok(head);
+            }
+            Err(fault) => fault,
+        },
         Some(Err(fault)) => fault,
         None if upload.is_some_and(|upload| upload.awaits_client()) => {
             return Err((false, Refusal::RequestTimeout));
@@ -146,6 +147,23 @@ async fn answer(
     }
     tracing::warn!(endpoint = endpoint.name(), %fault, "no answer from endpoint");
     Err((matches!(fault, Fault::Closed { in_answer: false, .. }), Refusal::UpstreamProtocol))
+}
+
+/// An endpoint changes the protocol when it was asked to, when it knows the whole request, and to what was asked
+/// for; any other change has no meaning (RFC 9110 §15.2.2).
+fn check_protocol(
+    head: &Parts,
+    exchange: &Exchange<RequestBody>,
+    context: &RequestContext,
+) -> Result<(), Fault> {
+    if head.status != 101 {
+        return Ok(());
+    }
+    match context.asked() {
+        Some(asked) if exchange.is_sent() && asked.is_granted(&head.headers) => Ok(()),
+        Some(_) => Err(Fault::Malformed("it switches to another protocol than was asked for")),
+        None => Err(Fault::Malformed("it switches protocols unasked")),
+    }
 }
 
 /// What `poll` comes to; `None` if it takes longer than `longest`, or than what another wait that begins

@@ -18,6 +18,7 @@ use super::error::Refusal;
 use super::forwarded::{self, Via};
 use super::request_id::X_REQUEST_ID;
 use crate::identity::{Identity, IdentityHeaders};
+use crate::policy::upgrades::Protocol;
 use crate::upstream::request::{Framing, RequestHead};
 
 /// Longest field name whose folded spelling is looked at; none of ours is longer.
@@ -32,6 +33,7 @@ pub(super) struct Survey {
     forwarded: Vec<HeaderName>,
     is_chunked: bool,
     takes_trailers: bool,
+    asks_for_upgrade: bool,
 }
 
 /// Reads a request's head and refuses what must not be forwarded in any case.
@@ -51,6 +53,11 @@ impl Survey {
     /// Whether the body comes in chunks.
     pub(super) fn is_chunked(&self) -> bool {
         self.is_chunked
+    }
+
+    /// Whether another protocol is asked for.
+    pub(super) fn asks_for_upgrade(&self) -> bool {
+        self.asks_for_upgrade
     }
 
     fn see(
@@ -77,7 +84,7 @@ impl Survey {
                 self.is_chunked = check_transfer_encoding(&head.headers)?;
                 self.remove.push(TRANSFER_ENCODING);
             }
-            "connection" => self.see_connection(head)?,
+            "connection" => self.see_connection(head),
             "te" => {
                 let takes_trailers = |value: &HeaderValue| {
                     tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
@@ -112,7 +119,7 @@ impl Survey {
 
     /// RFC 9110 §7.6.1: every field that any `Connection` line lists belongs to this connection only.
     /// The framing fields do not, whatever the line says.
-    fn see_connection(&mut self, head: &Parts) -> Result<(), Refusal> {
+    fn see_connection(&mut self, head: &Parts) {
         for token in head
             .headers
             .get_all(CONNECTION)
@@ -120,8 +127,8 @@ impl Survey {
             .flat_map(tokens)
             .filter(|token| names_field(token))
         {
-            if token.eq_ignore_ascii_case(b"upgrade") && asks_for_other_protocol(&head.headers) {
-                return Err(Refusal::UpgradeNotSupported);
+            if token.eq_ignore_ascii_case(b"upgrade") {
+                self.asks_for_upgrade = asks_for_other_protocol(head);
             }
             match HeaderName::from_bytes(token) {
                 Ok(HOST | CONTENT_LENGTH) | Err(_) => {}
@@ -129,7 +136,6 @@ impl Survey {
             }
         }
         self.remove.push(CONNECTION);
-        Ok(())
     }
 }
 
@@ -143,6 +149,8 @@ pub(super) struct Vouched<'a> {
     /// For a client of HTTP/1.0 that sent no `Host`.
     pub(super) default_host: &'a HeaderValue,
     pub(super) framing: Framing,
+    /// What the endpoint is asked to change to.
+    pub(super) upgrade: Option<&'a Protocol>,
 }
 
 /// Turns the client's head into ours: strip, then write what is left, then what we vouch for.
@@ -166,7 +174,10 @@ pub(super) fn prepare(mut head: Parts, survey: &Survey, vouched: &Vouched<'_>) -
     if is_http2 {
         push_cookie(&mut ours, headers);
     }
-    if survey.takes_trailers {
+    if let Some(protocol) = vouched.upgrade {
+        ours.push(UPGRADE.as_str(), protocol.as_str().as_bytes());
+        ours.push(CONNECTION.as_str(), b"upgrade");
+    } else if survey.takes_trailers {
         ours.push(TE.as_str(), b"trailers");
         ours.push(CONNECTION.as_str(), b"te");
     }
@@ -313,13 +324,11 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<bool, Refusal> {
     if headers.contains_key(CONTENT_LENGTH) { Err(Refusal::BadFraming) } else { Ok(true) }
 }
 
-/// An offer of HTTP/2 may be ignored (RFC 9110 §7.8), and never goes on; others would wait for an answer.
-fn asks_for_other_protocol(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(UPGRADE)
-        .iter()
-        .flat_map(tokens)
-        .any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+/// An offer of HTTP/2 may be ignored, and never goes on; HTTP/1.0 cannot ask for anything (RFC 9110 §7.8).
+fn asks_for_other_protocol(head: &Parts) -> bool {
+    let mut protocols = head.headers.get_all(UPGRADE).iter().flat_map(tokens);
+    head.version == Version::HTTP_11
+        && protocols.any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Whether a connection option can be the name of a field that is not looked at anyway.
@@ -350,7 +359,7 @@ fn fold<'a>(name: &'a str, buffer: &'a mut [u8; MAX_FOLDED_BYTES]) -> &'a str {
 }
 
 /// The members of a comma-separated list.
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value
         .as_bytes()
         .split(|&byte| byte == b',')

@@ -10,7 +10,7 @@
 //! permit     = authorize(route, method, caller, client) no way around
 //! headers::prepare(head)                        strip, then set
 //! answer     = forward::send(permit, request)   takes the permit by value
-//! pass_on(answer) or refuse(refusal)            the context goes along, to the last byte
+//! pass_on(answer) or refuse(refusal)            the context goes along, to the last byte, a tunnel's too
 //! ```
 //!
 //! Every phase is a plain function of a module below; the branching is here.
@@ -24,6 +24,8 @@ mod grpc;
 mod headers;
 mod redirect;
 pub mod request_id;
+pub mod tunnel;
+mod upgrade;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,7 +35,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
@@ -42,6 +45,7 @@ use hyper::body::Incoming;
 
 use crate::auth::{Unauthenticated, authenticate};
 use crate::clock::Clock;
+use crate::limit::TunnelLimit;
 use crate::policy::{Permit, authorize, authorize_preflight};
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
@@ -55,6 +59,11 @@ use error::Refusal;
 use forward::Outgoing;
 use headers::{Survey, Vouched};
 use request_id::RequestIds;
+use tunnel::Tunnel;
+use upgrade::Asked;
+
+/// When a client that found no room may come again, in seconds: soon enough for who waits, and late enough for us.
+const RETRY_AFTER_S: u16 = 10;
 
 /// What one worker needs to handle requests. Nothing in it is shared with another worker but the snapshot.
 pub struct Proxy {
@@ -63,21 +72,27 @@ pub struct Proxy {
     request_ids: RequestIds,
     round_robin: RoundRobin,
     client: Client,
+    tunnels: Arc<TunnelLimit>,
     log: WorkerLog,
 }
 
 impl Proxy {
-    /// For a worker that writes to `log`.
+    /// For a worker that writes to `log`; `tunnels` counts those of all workers.
     ///
     /// # Errors
     /// The operating system has no randomness.
-    pub fn new(current: Arc<ArcSwap<Snapshot>>, log: WorkerLog) -> Result<Self, getrandom::Error> {
+    pub fn new(
+        current: Arc<ArcSwap<Snapshot>>,
+        tunnels: Arc<TunnelLimit>,
+        log: WorkerLog,
+    ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             snapshots: RefCell::new(arc_swap::Cache::new(current)),
             clock: Clock::new(),
             request_ids: RequestIds::new()?,
             round_robin: RoundRobin::default(),
             client: Client::default(),
+            tunnels,
             log,
         })
     }
@@ -168,6 +183,9 @@ fn permitted(
     context: &mut RequestContext,
 ) -> Result<(Permit, RequestHead), Refusal> {
     let (permit, survey) = admit(&mut head, context)?;
+    if survey.asks_for_upgrade() {
+        context.asks_for(upgrade::ask(&head, framing, &permit)?)?;
+    }
     let snapshot = context.snapshot();
     let vouched = Vouched {
         names: &snapshot.config.identity,
@@ -177,6 +195,7 @@ fn permitted(
         peer_is_trusted: context.peer_is_trusted(),
         default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
         framing,
+        upgrade: context.asked().map(Asked::protocol),
     };
     let head = headers::prepare(head, &survey, &vouched);
     Ok((permit, head))
@@ -259,10 +278,16 @@ fn pass_on(
 ) -> Response<ResponseBody> {
     context.saw_status(head.status);
     headers::finish(&mut head.headers, context.request_id());
+    head.version = Version::HTTP_11;
+    if let Some(asked) = context.asked().filter(|_| head.status == 101) {
+        asked.grant(&mut head.headers);
+        let tunnel = Tunnel::new(*exchange, context);
+        return Response::from_parts(head, ResponseBody::tunnel(tunnel));
+    }
+    context.was_not_granted();
     if context.is_last_on_connection() {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    head.version = Version::HTTP_11;
     Response::from_parts(head, ResponseBody::upstream(exchange, context))
 }
 
@@ -279,6 +304,13 @@ fn refuse(refusal: Refusal, mut context: Box<RequestContext>) -> Response<Respon
     };
     for challenge in challenges {
         head.headers.append(WWW_AUTHENTICATE, challenge.clone());
+    }
+    match refusal {
+        Refusal::WebSocketVersion => upgrade::require_version(&mut head.headers),
+        Refusal::TooManyTunnels => {
+            head.headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
+        }
+        _ => {}
     }
     if refusal.closes() || context.is_last_on_connection() {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));

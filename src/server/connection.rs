@@ -10,11 +10,12 @@ use std::convert::Infallible;
 use std::future::{poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use hyper::server::conn::http1;
@@ -34,6 +35,7 @@ use crate::deadline::Deadline;
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
 use crate::proxy::forwarded::Proto;
+use crate::proxy::tunnel::{self, Tunnel};
 
 /// How long a client may take to read our last answer while it still sends: as long as nginx waits between
 /// two reads of a lingering close.
@@ -140,9 +142,11 @@ impl ConnectionInfo {
         self.now.get()
     }
 
-    /// The driver has its turn.
-    pub(super) fn read_clock(&self) {
-        self.now.set(Instant::now());
+    /// The driver has its turn: reads the clock.
+    pub fn begin_turn(&self) -> Instant {
+        let now = Instant::now();
+        self.now.set(now);
+        now
     }
 
     /// A request's head was read.
@@ -252,20 +256,28 @@ impl ConnectionInfo {
 enum End {
     Closed(hyper::Result<()>),
     TooSlow,
+    /// The client is gone.
+    Reset,
+    /// What goes over it is HTTP no more. The bytes came behind the last request.
+    Tunnel(Box<Tunnel>, Bytes),
 }
 
 /// Serves the requests in HTTP/1 that come over a connection, to its end.
 pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
     let Opened { transport, info: connection, registered: _registered, .. } = opened;
-    connection.read_clock();
-    connection.deadline.start(connection.now(), connection.waits.request_header);
+    connection.deadline.start(connection.begin_turn(), connection.waits.request_header);
     let stream: SharedStream = Rc::new(RefCell::new(transport));
     let wire = Wire::new(Rc::clone(&stream), Rc::clone(&connection), Rc::clone(&proxy));
     let http = builder(&proxy.snapshot().config.server.limits);
     let end = drive(&http, wire, purpose, &stream, &connection, &proxy, &drain).await;
     // hyper is done with it: the stream is ours alone again.
-    if let Some(stream) = Rc::into_inner(stream) {
-        close(end, stream.into_inner(), &connection, &proxy).await;
+    let Some(stream) = Rc::into_inner(stream) else { return };
+    match end {
+        // Boxed, so that other connections do not carry the room for it.
+        End::Tunnel(tunnel, unread) => {
+            Box::pin(carry(tunnel, stream.into_inner(), unread)).await;
+        }
+        end => close(end, stream.into_inner(), &connection, &proxy).await,
     }
 }
 
@@ -296,6 +308,7 @@ async fn drive(
     proxy: &Rc<Proxy>,
     drain: &Drain,
 ) -> End {
+    let opened = &RefCell::new(None);
     let service = service_fn(|request| {
         let answer = match purpose {
             Purpose::Serve => Either::Left(proxy.handle(connection, request)),
@@ -303,25 +316,29 @@ async fn drive(
                 Either::Right(ready(proxy.redirect(connection, request, port)))
             }
         };
-        answer.map(Ok::<_, Infallible>)
+        answer.map(move |mut answer| {
+            *opened.borrow_mut() = answer.body_mut().take_tunnel();
+            Ok::<_, Infallible>(answer)
+        })
     });
-    let mut requests = pin!(http.serve_connection(TokioIo::new(wire), service));
-    poll_fn(|cx| {
-        connection.read_clock();
+    let mut requests = http.serve_connection(TokioIo::new(wire), service);
+    let end = poll_fn(|cx| {
+        connection.begin_turn();
         loop {
-            if let Poll::Ready(result) = requests.as_mut().poll(cx) {
+            if let Poll::Ready(result) = requests.poll_unpin(cx) {
                 return Poll::Ready(End::Closed(result));
             }
-            if drain.has_begun() && !connection.is_leaving() {
+            // Behind a 101 there is nothing to shut down, and hyper would no longer flush it.
+            if drain.has_begun() && !connection.is_leaving() && opened.borrow().is_none() {
                 connection.leave();
                 // Its answer may have begun, and said that others may follow.
                 if connection.phase.get() == Phase::Service {
-                    requests.as_mut().graceful_shutdown();
+                    Pin::new(&mut requests).graceful_shutdown();
                     continue;
                 }
             }
             if connection.waits_for_upstream() && stream.borrow().has_reset(cx) {
-                return Poll::Ready(End::Closed(Ok(())));
+                return Poll::Ready(End::Reset);
             }
             if connection.deadline.poll(cx).is_pending() {
                 return Poll::Pending;
@@ -338,7 +355,21 @@ async fn drive(
             }
         }
     })
-    .await
+    .await;
+    match (end, opened.take()) {
+        (End::Closed(Ok(())), Some(tunnel)) => End::Tunnel(tunnel, requests.into_parts().read_buf),
+        (end, _) => end,
+    }
+}
+
+/// Hands the client's stream to a tunnel, to its end.
+async fn carry(tunnel: Box<Tunnel>, mut stream: Transport, unread: Bytes) {
+    match tunnel.run(&mut stream, unread).await {
+        tunnel::End::Closed => {
+            let _ = tokio::time::timeout(LINGER, stream.close()).await;
+        }
+        tunnel::End::Broken => stream.reset(),
+    }
 }
 
 async fn close(
@@ -352,7 +383,7 @@ async fn close(
         End::Closed(Err(error)) if error.is_parse() && !connection.is_refused.get() => {
             Some(Refusal::Unparsable)
         }
-        End::Closed(_) => None,
+        End::Closed(_) | End::Reset | End::Tunnel(..) => None,
     };
     if connection.is_broken.get() {
         stream.reset();

@@ -141,7 +141,7 @@ async fn in_time<T>(
     poll_fn(|cx| {
         if drain.has_begun() && !is_last {
             is_last = true;
-            info.read_clock();
+            info.begin_turn();
             info.deadline().start(info.now(), LAST_CALL);
         }
         if let Poll::Ready(done) = opening.as_mut().poll(cx) {

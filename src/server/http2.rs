@@ -46,7 +46,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Serves the requests that come over a connection, to its end.
 pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
     let Opened { transport, info, registered: _registered, .. } = opened;
-    info.read_clock();
+    info.begin_turn();
     let http = {
         let server = &proxy.snapshot().config.server;
         info.deadline().start(info.now(), server.timeouts.request_header);
@@ -58,7 +58,7 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
     let mut requests = pin!(http.serve_connection(TokioIo::new(transport), service));
     let mut is_leaving = false;
     poll_fn(|cx| {
-        info.read_clock();
+        info.begin_turn();
         loop {
             if requests.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
@@ -106,7 +106,7 @@ async fn answer(
     stream: Stream,
     request: Request<Incoming>,
 ) -> Result<Response<TimedBody>, Infallible> {
-    stream.info.read_clock();
+    stream.info.begin_turn();
     let response = match purpose {
         Purpose::Serve => stream.timed(pin!(proxy.handle(&stream.info, request))).await,
         Purpose::Redirect { port } => proxy.redirect(&stream.info, request, port),
@@ -143,7 +143,7 @@ impl Stream {
         cx: &mut Context<'_>,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        self.info.read_clock();
+        self.info.begin_turn();
         loop {
             let polled = poll(cx);
             if polled.is_ready() || self.info.deadline().poll(cx).is_pending() {

@@ -24,7 +24,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::watch;
 
-use crate::limit::ConnectionLimit;
+use crate::limit::{ConnectionLimit, TunnelLimit};
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::AccessLog;
 use acceptor::Acceptor;
@@ -71,10 +71,12 @@ pub fn start(shared: &Arc<Shared>, log: &AccessLog) -> io::Result<Server> {
     let (stop, stopped) = watch::channel(false);
     let mut handles = Vec::new();
     let mut workers = Vec::new();
+    let tunnels = Arc::new(TunnelLimit::default());
     for number in 0..server.workers.get() {
         let (handle, worker) = worker::pair();
-        let (shared, log, shutdown) = (Arc::clone(shared), log.worker(), server.timeouts.shutdown);
-        let run = move || worker.run(&shared, log, shutdown);
+        let (shared, tunnels) = (Arc::clone(shared), Arc::clone(&tunnels));
+        let (log, shutdown) = (log.worker(), server.timeouts.shutdown);
+        let run = move || worker.run(&shared, tunnels, log, shutdown);
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
         handles.push(handle);
     }

@@ -7,13 +7,12 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::upstream::stream::write_gathered;
+use crate::upstream::stream::{reset_at_close, write_gathered};
 
 /// A client's stream.
 pub(super) enum Transport {
@@ -40,7 +39,7 @@ impl Transport {
 
     /// Closes by a reset: the one end that no client takes for the end of a body without a length.
     pub(super) fn reset(self) {
-        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+        reset_at_close(self.tcp());
     }
 
     /// Closes so that a TLS client knows it for the end (`close_notify`, RFC 8446 §6.1), and not for an attack.

@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::connection::{self, ConnectionInfo};
 use super::{Purpose, handshake, http2};
-use crate::limit::ConnectionSlot;
+use crate::limit::{ConnectionSlot, TunnelLimit};
 use crate::proxy::Proxy;
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::WorkerLog;
@@ -78,12 +78,14 @@ impl Worker {
     pub(super) fn run(
         mut self,
         shared: &Shared,
+        tunnels: Arc<TunnelLimit>,
         log: WorkerLog,
         shutdown: Duration,
     ) -> io::Result<usize> {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-        let proxy = Rc::new(Proxy::new(shared.current(), log).map_err(io::Error::other)?);
+        let proxy = Proxy::new(shared.current(), tunnels, log).map_err(io::Error::other)?;
+        let proxy = Rc::new(proxy);
         let drain = Rc::new(Drain::default());
         runtime.block_on(async {
             self.serve(&proxy, &drain).await;

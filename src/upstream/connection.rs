@@ -46,6 +46,11 @@ impl Connection {
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// The stream, for what is no HTTP any more, and the bytes that came over it.
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.unread)
+    }
+
     /// Forgets what the last exchange needed.
     pub(super) fn rest(&mut self) {
         self.unread = Bytes::new();

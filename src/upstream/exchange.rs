@@ -2,7 +2,8 @@
 //!
 //! Sending and receiving go on side by side: an endpoint may answer before it has read the whole request.
 //! A connection goes back to the pool only through [`Exchange::finish`], after both were whole and nothing was
-//! left over; dropping the exchange closes it. So no request ever meets the rest of another one's answer.
+//! left over; dropping the exchange closes it. So no request ever meets the rest of another one's answer. Where the
+//! endpoint changes the protocol, the stream leaves the exchange, and never comes back.
 //!
 //! Never here: whether a failed exchange may be tried again (the caller knows the request), deadlines, or headers.
 
@@ -15,6 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
+use tokio::net::TcpStream;
 
 use super::answer::{self, Decoded, Decoder, Malformed};
 use super::client::{Pool, PoolLimits};
@@ -127,6 +129,16 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     /// Whether the endpoint knows nothing of the request: sending it again is safe then, whatever it is.
     pub fn is_unsent(&self) -> bool {
         self.head_sent == 0 && !self.body_was_touched
+    }
+
+    /// Whether all of the request was written.
+    pub fn is_sent(&self) -> bool {
+        self.sending == Sending::Done
+    }
+
+    /// The stream of an endpoint that changed the protocol, and what came behind its answer.
+    pub fn into_stream(self) -> (TcpStream, Bytes) {
+        self.connection.into_parts()
     }
 
     /// The request, to send it over another connection. Its body is what is left of it.

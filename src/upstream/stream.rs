@@ -1,12 +1,16 @@
-//! Writing small messages with the cheaper system call.
+//! What is done with TCP the same way on both sides of the proxy.
 //!
-//! For the usual message, a head alone or with a small body, copying its pieces together and sending them with
-//! send(2) costs less than writev(2).
+//! Small messages are written with the cheaper system call: for the usual one, a head alone or with a small body,
+//! copying its pieces together and sending them with send(2) costs less than writev(2).
+//!
+//! Never here: what is written, or when.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
@@ -33,4 +37,10 @@ pub fn write_gathered(
         len += piece.len();
     }
     Pin::new(stream).poll_write(cx, &message[..len])
+}
+
+/// Makes the coming close of `stream` a reset: the one end that nobody takes for the end of the bytes.
+pub fn reset_at_close(stream: &TcpStream) {
+    // One that is gone already needs none.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

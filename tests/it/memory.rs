@@ -118,6 +118,48 @@ fn a_client_that_does_not_read_holds_the_upstream_back() {
 }
 
 #[test]
+fn a_tunnel_holds_back_whoever_sends_to_one_who_does_not_read() {
+    let (go_on, may_read) = signal();
+    let (held_back, is_held_back) = signal();
+    let app = Upstream::unrecorded(move |connection: &mut Connection| {
+        let Some(request) = connection.request()? else { return Ok(()) };
+        connection.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\n\r\n")?;
+        if request.target() == "/warm" {
+            return Ok(());
+        }
+        if request.target() == "/down" {
+            return offer(connection.socket(), || held_back.send(()).expect("the test waits"));
+        }
+        wait(&may_read);
+        connection.skip(OFFER)?;
+        connection.send("that")
+    });
+    let (stage, alice) = Stage::new(app, |setup| {
+        setup.routes("[[routes]]\npath = \"/{*rest}\"\nupgrades = [\"foo\"]\n");
+        setup.key("alice", "viewer")
+    });
+    let open = |target: &str| {
+        let mut client = stage.kw.connect();
+        let lines = format!("{}Connection: upgrade\r\nUpgrade: foo\r\n", alice.header());
+        client.send(get(target, &lines));
+        assert_eq!(client.answer().status(), 101);
+        client
+    };
+    drop(open("/warm"));
+    check_memory(&stage.kw, || {
+        let mut client = open("/up");
+        let release = || go_on.send(()).expect("the script waits");
+        offer(client.socket(), release).expect("the proxy takes it, in the end");
+        assert_eq!(client.read_bytes(4), b"that");
+    });
+    check_memory(&stage.kw, || {
+        let mut client = open("/down");
+        wait(&is_held_back);
+        client.skip(OFFER).expect("all of it, in the end");
+    });
+}
+
+#[test]
 fn an_upstream_that_does_not_read_holds_the_client_back() {
     let (go_on, may_read) = signal();
     let app = Upstream::scripted(move |connection| {

@@ -69,6 +69,13 @@ impl Client {
         answer.read_chunk(&mut self.stream)
     }
 
+    /// Exactly `length` bytes, of whatever protocol.
+    pub(crate) fn read_bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).expect("as many bytes as are waited for");
+        bytes
+    }
+
     /// Reads exactly `length` bytes of content and throws them away.
     pub(crate) fn skip(&mut self, length: u64) -> io::Result<()> {
         let copied = io::copy(&mut (&mut self.stream).take(length), &mut io::sink())?;
@@ -94,5 +101,21 @@ impl Client {
     /// Says that nothing more will be sent, and goes on reading.
     pub(crate) fn half_close(&mut self) {
         self.stream.get_ref().shutdown(Shutdown::Write).expect("the connection is open");
+    }
+}
+
+impl Read for Client {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

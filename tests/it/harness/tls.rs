@@ -171,6 +171,22 @@ impl TlsClient {
     }
 }
 
+impl Read for TlsClient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for TlsClient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.get_mut().flush()
+    }
+}
+
 /// A socket that keeps what came.
 struct Tap {
     socket: TcpStream,

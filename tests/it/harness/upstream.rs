@@ -247,6 +247,27 @@ impl Connection {
     }
 }
 
+/// What is no HTTP, after an upgrade; recorded like the rest.
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        if self.record.is_kept {
+            lock(&self.record.bytes).extend(&buffer[..read]);
+        }
+        Ok(read)
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A test that fails elsewhere must not hide what was recorded.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
