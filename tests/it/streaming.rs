@@ -57,6 +57,85 @@ fn the_first_piece_of_a_download_arrives_before_the_last_is_sent() {
 }
 
 #[test]
+fn each_event_of_a_stream_is_read_before_the_next_is_sent() {
+    let (go_on, may_go_on) = signal();
+    let app = Upstream::scripted(move |connection| {
+        connection.request()?;
+        connection.send(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+             Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )?;
+        for number in 0..10 {
+            let event = format!("id: {number}\ndata: event {number}\n\n");
+            connection.send(format!("{:x}\r\n{event}\r\n", event.len()))?;
+            wait(&may_go_on);
+        }
+        connection.send("0\r\n\r\n")
+    });
+    let (stage, alice) = stage(app);
+    let mut client = stage.kw.connect();
+    client.send(get("/events", &(alice.header() + "Accept: text/event-stream\r\n")));
+    let mut answer = client.answer_head();
+    assert_eq!(answer.field("content-type"), Some("text/event-stream"));
+    for number in 0..10 {
+        let event = client.chunk(&mut answer).expect("the event comes alone").expect("an event");
+        assert_eq!(event, format!("id: {number}\ndata: event {number}\n\n").as_bytes());
+        go_on.send(()).expect("the script waits");
+    }
+    assert_eq!(client.chunk(&mut answer).expect("the end"), None);
+}
+
+#[test]
+fn events_that_end_with_their_connection_are_read_one_by_one() {
+    let (go_on, may_go_on) = signal();
+    let app = Upstream::scripted(move |connection| {
+        connection.request()?;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")?;
+        for number in 0..10 {
+            connection.send(format!("data: {number}\n\n"))?;
+            wait(&may_go_on);
+        }
+        Ok(())
+    });
+    let (stage, alice) = stage(app);
+    let mut client = stage.kw.connect();
+    client.send(get("/events", &alice.header()));
+    let mut answer = client.answer_head();
+    for number in 0..10 {
+        let event = client.chunk(&mut answer).expect("the event comes alone").expect("an event");
+        assert_eq!(event, format!("data: {number}\n\n").as_bytes());
+        go_on.send(()).expect("the script waits");
+    }
+    assert_eq!(client.chunk(&mut answer).expect("the end"), None);
+}
+
+#[test]
+fn a_long_poll_is_answered_when_there_is_something_to_say() {
+    let (asked, is_asked) = signal();
+    let (happened, has_happened) = signal();
+    let app = Upstream::scripted(move |connection| {
+        while let Some(request) = connection.request()? {
+            if request.target() == "/poll" {
+                asked.send(()).expect("the test waits");
+                wait(&has_happened);
+            }
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnews")?;
+        }
+        Ok(())
+    });
+    let (stage, alice) = stage(app);
+    let mut poller = stage.kw.connect();
+    for _ in 0..3 {
+        poller.send(get("/poll", &alice.header()));
+        wait(&is_asked);
+        // Who waits holds nobody up.
+        assert_eq!(stage.kw.get("/other", &alice).text(), "news");
+        happened.send(()).expect("the script waits");
+        assert_eq!(poller.answer().text(), "news");
+    }
+}
+
+#[test]
 fn content_is_the_same_on_both_sides_however_it_is_framed() {
     let app = Upstream::scripted(|connection| {
         while let Some(request) = connection.request()? {
