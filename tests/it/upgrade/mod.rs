@@ -1,6 +1,7 @@
 //! Upgrades: for whom the route allows them, and nobody gets a tunnel before the endpoint itself grants it.
 
 mod tunnel;
+mod websocket;
 
 use std::io::{self, Read as _, Write as _};
 
