@@ -36,7 +36,7 @@ pub struct Snapshot {
     /// How long and how many idle connections to endpoints are kept.
     pub pool_limits: PoolLimits,
     /// How what a client sent is shown.
-    pub redactor: Redactor,
+    pub redactor: Arc<Redactor>,
 }
 
 /// The current snapshot, and what outlives it.
@@ -96,10 +96,10 @@ impl Snapshot {
                 keep_alive: config.server.timeouts.upstream_keep_alive,
                 idle: config.server.limits.upstream_idle,
             },
-            redactor: Redactor::new(
+            redactor: Arc::new(Redactor::new(
                 config.keys.prefix.as_str(),
                 auth.key_sources.iter().map(|s| s.name()),
-            ),
+            )),
             config,
         }
     }

@@ -17,8 +17,9 @@ use super::request_id::{self, X_REQUEST_ID};
 use super::upgrade::Asked;
 use super::{Proxy, forwarded, grpc};
 use crate::identity::Identity;
-use crate::policy::routes::Route;
+use crate::policy::routes::{Route, RouteTable};
 use crate::policy::upgrades::Protocol;
+use crate::redact::Redactor;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
@@ -32,7 +33,7 @@ pub(super) const CLIENT_LEFT: &str = "client_left";
 pub struct RequestContext {
     proxy: Rc<Proxy>,
     connection: Rc<ConnectionInfo>,
-    snapshot: Arc<Snapshot>,
+    generation: Generation,
     started: Instant,
     request_id: HeaderValue,
     /// Whose request it is, where a trusted proxy names somebody.
@@ -54,6 +55,21 @@ pub struct RequestContext {
     awaits_upstream: bool,
     is_last_on_connection: bool,
     is_grpc: bool,
+}
+
+/// The generation that a request began with, or what is left of it.
+enum Generation {
+    Whole(Arc<Snapshot>),
+    Rest(Arc<Redactor>, Arc<RouteTable>),
+}
+
+impl Generation {
+    fn for_record(&self) -> (&Arc<Redactor>, &Arc<RouteTable>) {
+        match self {
+            Self::Whole(snapshot) => (&snapshot.redactor, &snapshot.config.routes),
+            Self::Rest(redactor, routes) => (redactor, routes),
+        }
+    }
 }
 
 impl RequestContext {
@@ -93,12 +109,23 @@ impl RequestContext {
             is_grpc: head.is_some_and(grpc::is_call),
             proxy: Rc::clone(proxy),
             connection: Rc::clone(connection),
-            snapshot,
+            generation: Generation::Whole(snapshot),
         })
     }
 
+    /// The generation that the request is handled by; there is none once it is [let go of](Self::let_go).
     pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
+        match &self.generation {
+            Generation::Whole(snapshot) => snapshot,
+            Generation::Rest(..) => unreachable!("in a tunnel nothing is decided any more"),
+        }
+    }
+
+    /// Lets go of the generation, but for what the record is written with: a tunnel outlives many of them, and must
+    /// not keep the keys of each in memory.
+    pub(super) fn let_go(&mut self) {
+        let (redactor, routes) = self.generation.for_record();
+        self.generation = Generation::Rest(Arc::clone(redactor), Arc::clone(routes));
     }
 
     pub(super) fn connection(&self) -> &Rc<ConnectionInfo> {
@@ -120,7 +147,7 @@ impl RequestContext {
 
     pub(super) fn peer_is_trusted(&self) -> bool {
         forwarded::is_trusted(
-            &self.snapshot.config.server.trusted_proxies,
+            &self.snapshot().config.server.trusted_proxies,
             self.connection.peer().ip(),
         )
     }
@@ -161,7 +188,7 @@ impl RequestContext {
 
     /// Notes that the endpoint is asked to change to `protocol`, if there is room for one more tunnel.
     pub(super) fn asks_for(&mut self, protocol: Protocol) -> Result<(), Refusal> {
-        let most = self.snapshot.config.server.limits.tunnels;
+        let most = self.snapshot().config.server.limits.tunnels;
         let slot = self.proxy.tunnels.admit(most).ok_or(Refusal::TooManyTunnels)?;
         self.asked = Some(Box::new(Asked::new(protocol, slot)));
         Ok(())
@@ -189,7 +216,7 @@ impl RequestContext {
         }
         let deadline = self.connection.deadline();
         if does {
-            let longest = self.snapshot.config.server.timeouts.upstream_body_idle;
+            let longest = self.snapshot().config.server.timeouts.upstream_body_idle;
             deadline.start(self.connection.now(), longest);
         } else {
             deadline.clear();
@@ -222,7 +249,7 @@ impl RequestContext {
     }
 
     pub(super) fn finish(&self, exchange: Box<Exchange<RequestBody>>) {
-        exchange.finish(self.connection.now(), self.snapshot.pool_limits);
+        exchange.finish(self.connection.now(), self.snapshot().pool_limits);
     }
 
     /// Notes the refusal and says it in problem+json.
@@ -233,7 +260,7 @@ impl RequestContext {
         let mut response = if self.is_grpc {
             grpc::response(&problem)
         } else {
-            problem.response(self.request_id_str(), &self.snapshot.config.realm)
+            problem.response(self.request_id_str(), &self.snapshot().config.realm)
         };
         response.headers_mut().insert(&X_REQUEST_ID, self.request_id.clone());
         response
@@ -248,7 +275,7 @@ impl Drop for RequestContext {
         if self.proxy.log.is_off() {
             return;
         }
-        let redactor = &self.snapshot.redactor;
+        let (redactor, routes) = self.generation.for_record();
         let target = self.line.as_ref().and_then(|(_, uri)| uri.path_and_query());
         let identity = self.identity.as_deref();
         let named = self.client.map(|client| client.to_string());
@@ -263,7 +290,7 @@ impl Drop for RequestContext {
             user: identity.map(Identity::user),
             role: identity.map(|identity| identity.role().name().as_str()),
             key_id: identity.map(Identity::key_id),
-            route: self.route.map(|place| self.snapshot.config.routes.routes()[place].pattern()),
+            route: self.route.map(|place| routes.routes()[place].pattern()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.name()),
             bytes_in: self.upload.as_ref().map_or(self.tunnelled_in, |upload| upload.bytes()),
             bytes_out: self.bytes_out,

@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -37,6 +38,8 @@ const CUT: &str = "tunnel_cut";
 pub struct Tunnel {
     context: Box<RequestContext>,
     endpoint: TcpStream,
+    /// The longest time in which nothing goes over it.
+    longest_idle: Duration,
     /// From the client to the endpoint.
     up: Way,
     /// And back.
@@ -59,8 +62,11 @@ impl Tunnel {
         mut context: Box<RequestContext>,
     ) -> Box<Self> {
         let (endpoint, unread) = exchange.into_stream();
+        let longest_idle = context.snapshot().config.server.timeouts.tunnel_idle;
+        context.let_go();
         context.note(Some(CUT));
-        Box::new(Self { context, endpoint, up: Way::default(), down: Way::holding(unread) })
+        let (up, down) = (Way::default(), Way::holding(unread));
+        Box::new(Self { context, endpoint, longest_idle, up, down })
     }
 
     /// Carries bytes until the end; `unread` came from the client behind its request.
@@ -69,15 +75,14 @@ impl Tunnel {
         C: AsyncRead + AsyncWrite + Unpin,
     {
         self.up = Way::holding(unread);
-        let longest = self.context.snapshot().config.server.timeouts.tunnel_idle;
         let deadline = Deadline::default();
-        deadline.start(self.context.connection().begin_turn(), longest);
+        deadline.start(self.context.connection().begin_turn(), self.longest_idle);
         let (end, code) = poll_fn(|cx| {
             let now = self.context.connection().begin_turn();
             let before = self.moved();
             let polled = self.poll(cx, client);
             if self.moved() != before {
-                deadline.start(now, longest);
+                deadline.start(now, self.longest_idle);
             }
             match polled {
                 Poll::Pending => deadline.poll(cx).map(|()| (End::Closed, Some(IDLE))),

@@ -182,3 +182,47 @@ fn an_upstream_that_does_not_read_holds_the_client_back() {
         assert_eq!(client.answer().status(), 200);
     });
 }
+
+/// How many keys there are, and how often they are read again while tunnels are open.
+const KEYS: u64 = 5000;
+const GENERATIONS: u64 = 60;
+/// What a key costs at least (see README.md).
+const KEY_BYTES: u64 = 160;
+
+#[test]
+fn an_open_tunnel_does_not_keep_the_keys_of_its_generation() {
+    let app = Upstream::unrecorded(|connection: &mut Connection| {
+        connection.request()?;
+        connection.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\n\r\n")?;
+        connection.wait_for_close()
+    });
+    let (stage, alice) = Stage::new(app, |setup| {
+        setup.routes("[[routes]]\npath = \"/{*rest}\"\nupgrades = [\"foo\"]\n");
+        (0..KEYS).for_each(|number| drop(setup.key(&format!("user{number}"), "viewer")));
+        setup.key("alice", "viewer")
+    });
+    let open = || {
+        let mut client = stage.kw.connect();
+        let lines = format!("{}Connection: upgrade\r\nUpgrade: foo\r\n", alice.header());
+        client.send(get("/", &lines));
+        assert_eq!(client.answer().status(), 101);
+        client
+    };
+    let reload = || {
+        let before = stage.kw.count_events("reloaded");
+        stage.kw.signal("HUP");
+        stage.kw.wait_for_another("reloaded", before);
+    };
+    (0..3).for_each(|_| reload());
+    let before = stage.kw.memory_bytes();
+    let open_and_reload = |_| {
+        let client = open();
+        reload();
+        client
+    };
+    let tunnels: Vec<_> = (0..GENERATIONS).map(open_and_reload).collect();
+    let growth = stage.kw.memory_bytes().saturating_sub(before);
+    // Some is the allocator's, and some the tunnels' own.
+    let kept = GENERATIONS * KEYS * KEY_BYTES;
+    assert!(growth < kept / 2, "{} tunnels keep {growth} of {kept} bytes", tunnels.len());
+}
