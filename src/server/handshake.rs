@@ -19,10 +19,10 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{self, ConnectionInfo, LAST_CALL};
+use super::connection::{ConnectionInfo, LAST_CALL};
 use super::transport::Transport;
 use super::worker::{Drain, Registration};
-use super::{Purpose, proxy_protocol};
+use super::{Purpose, http1, proxy_protocol};
 use crate::config::Timeouts;
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
@@ -120,7 +120,7 @@ async fn shake_hands(
     // A method is made of letters; no record of TLS begins with one (RFC 8446 §5.1).
     if first[0].is_ascii_alphabetic() {
         let transport = Transport::Plain(stream);
-        connection::turn_away(transport, Refusal::PlainHttp, info, proxy).await;
+        http1::turn_away(transport, Refusal::PlainHttp, info, proxy).await;
         return Ok(None);
     }
     let stream = TlsAcceptor::from(tls).accept(stream).await?;

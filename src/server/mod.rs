@@ -9,6 +9,7 @@ mod acceptor;
 pub mod connection;
 mod framing;
 mod handshake;
+mod http1;
 mod http2;
 mod listeners;
 pub mod peer;

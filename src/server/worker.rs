@@ -14,8 +14,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::MissedTickBehavior;
 
-use super::connection::{self, ConnectionInfo};
-use super::{Purpose, handshake, http2};
+use super::connection::ConnectionInfo;
+use super::{Purpose, handshake, http1, http2};
 use crate::limit::{ConnectionSlot, TunnelLimit};
 use crate::proxy::Proxy;
 use crate::snapshot::Shared;
@@ -126,7 +126,7 @@ impl Worker {
             let opened = handshake::open(stream, peer, purpose, &proxy, &drain).await;
             let Some(opened) = opened else { return };
             match opened.protocol {
-                Protocol::Http1 => connection::serve(opened, purpose, proxy, drain).await,
+                Protocol::Http1 => http1::serve(opened, purpose, proxy, drain).await,
                 // Boxed, so that a connection of HTTP/1 does not carry the room for it.
                 Protocol::Http2 => Box::pin(http2::serve(opened, purpose, proxy, drain)).await,
             }
