@@ -71,7 +71,7 @@ impl Snapshot {
             endpoints: configured
                 .endpoints
                 .iter()
-                .map(|e| registry.endpoint(&e.host, e.port))
+                .map(|e| registry.endpoint(&configured.name, &e.host, e.port))
                 .collect(),
         };
         let auth = &config.auth;

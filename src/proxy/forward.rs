@@ -20,7 +20,7 @@ use super::context::RequestContext;
 use super::error::Refusal;
 use crate::policy::Permit;
 use crate::upstream::Endpoint;
-use crate::upstream::client::Lease;
+use crate::upstream::client::{Claim, Lease};
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::request::RequestHead;
 
@@ -61,18 +61,19 @@ pub(super) async fn send(
 /// body, know nothing of it.
 async fn send_to(
     proxy: &Proxy,
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     request: &mut Option<Outgoing>,
     context: &RequestContext,
 ) -> Result<Answer, Refusal> {
     let limits = context.snapshot().pool_limits;
+    let mut claim = proxy.client.claim(endpoint);
     let mut may_reuse = true;
     loop {
         let now = context.connection().now();
-        let reused = if may_reuse { proxy.client.reuse(endpoint, now, limits) } else { None };
+        let reused = if may_reuse { claim.reuse(now, limits) } else { Err(claim) };
         let lease = match reused {
-            Some(lease) => lease,
-            None => connect(proxy, endpoint, context).await?,
+            Ok(lease) => lease,
+            Err(claim) => connect(claim, endpoint, context).await?,
         };
         let Outgoing { head, body, is_idempotent } =
             request.take().expect("a request is sent once, or put back");
@@ -83,25 +84,27 @@ async fn send_to(
             Err(failed) => failed,
         };
         let (is_reused, is_unsent) = (exchange.is_reused(), exchange.is_unsent());
-        if is_unsent || (is_closed && may_repeat && is_reused) {
-            let (head, body) = exchange.into_request();
-            *request = Some(Outgoing { head, body, is_idempotent });
+        if !(is_unsent || (is_closed && may_repeat && is_reused)) {
+            return Err(refusal);
         }
-        if !is_reused || request.is_none() {
+        let (head, body, same_claim) = exchange.into_request();
+        *request = Some(Outgoing { head, body, is_idempotent });
+        if !is_reused {
             return Err(refusal);
         }
         // Not one dead connection after the other: the next one is new.
         may_reuse = is_unsent;
+        claim = same_claim;
     }
 }
 
 async fn connect(
-    proxy: &Proxy,
+    claim: Claim,
     endpoint: &Endpoint,
     context: &RequestContext,
 ) -> Result<Lease, Refusal> {
     let longest = context.snapshot().config.server.timeouts.upstream_connect;
-    let mut connecting = Box::pin(proxy.client.connect(endpoint));
+    let mut connecting = Box::pin(claim.connect());
     match within(longest, context, |cx| connecting.as_mut().poll(cx)).await {
         Some(Ok(lease)) => Ok(lease),
         Some(Err(error)) => {

@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn every_request_begins_at_the_next_endpoint_and_sees_all() {
         let registry = Registry::default();
-        let endpoints = ["a", "b", "c"].map(|host| registry.endpoint(host, 80)).to_vec();
+        let endpoints = ["a", "b", "c"].map(|host| registry.endpoint("app", host, 80)).to_vec();
         let upstream = Upstream { name: "app".to_owned(), endpoints };
         let round = RoundRobin::default();
         let names = || round.candidates(&upstream).map(|e| e.name()).collect::<Vec<_>>().join(" ");

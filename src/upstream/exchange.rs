@@ -8,7 +8,6 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -17,7 +16,7 @@ use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 
 use super::answer::{self, Decoded, Decoder, Malformed};
-use super::client::{Pool, PoolLimits};
+use super::client::{Claim, PoolLimits};
 use super::connection::Connection;
 use super::request::{Encoder, Framing, Piece, RequestHead, WrongLength};
 
@@ -74,7 +73,7 @@ enum Sending {
 #[derive(Debug)]
 pub struct Exchange<B> {
     connection: Connection,
-    pool: Rc<Pool>,
+    claim: Claim,
     is_reused: bool,
 
     head: RequestHead,
@@ -96,7 +95,7 @@ pub struct Exchange<B> {
 impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     pub(super) fn new(
         connection: Connection,
-        pool: Rc<Pool>,
+        claim: Claim,
         is_reused: bool,
         head: RequestHead,
         body: B,
@@ -104,7 +103,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         let has_no_body = head.framing() == Framing::Empty;
         Self {
             connection,
-            pool,
+            claim,
             is_reused,
             encoder: Encoder::new(head.framing()),
             head,
@@ -129,9 +128,10 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         self.head_sent == 0 && !self.body_was_touched
     }
 
-    /// The request, to send it over another connection. Its body is what is left of it.
-    pub fn into_request(self) -> (RequestHead, B) {
-        (self.head, self.body)
+    /// The request, to send it over another connection, and the use of the endpoint. The request's body is what
+    /// is left of it.
+    pub fn into_request(self) -> (RequestHead, B, Claim) {
+        (self.head, self.body, self.claim)
     }
 
     /// Sends the request, and waits for the head of the answer. Interim answers are passed over (RFC 9110
@@ -211,7 +211,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     pub fn finish(self, now: Instant, limits: PoolLimits) {
         let is_clean = self.sending == Sending::Done && self.has_ended() && self.keeps_alive;
         if is_clean && self.connection.unread.is_empty() {
-            self.pool.put(self.connection, now, limits);
+            self.claim.keep(self.connection, now, limits);
         }
     }
 

@@ -1,0 +1,108 @@
+//! One server of an upstream: its address, and what all workers together know of it.
+//!
+//! Endpoints are kept in the [`Registry`] beside the snapshots, so that a reload forgets nothing. Workers share
+//! what they know in relaxed atomics, at two for a request.
+//!
+//! Never here: connections (each worker has its own), or which endpoint is chosen.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use http::HeaderValue;
+
+/// One server.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its place in the [`Registry`]; stays the same over reloads.
+    pub(super) place: usize,
+    pub(super) host: String,
+    pub(super) port: u16,
+    authority: HeaderValue,
+    in_use: InUse,
+}
+
+/// On a cache line of its own: it changes with every request, and what stands beside it is read with every one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct InUse(AtomicUsize);
+
+impl Endpoint {
+    /// `host:port`, what logs name it by.
+    pub fn name(&self) -> &str {
+        self.authority.to_str().expect("a checked host is ASCII")
+    }
+
+    /// `host:port` as a `Host` value, for clients that sent none.
+    pub fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// How many connections to it serve a request or are being made for one, of all workers.
+    pub fn in_use(&self) -> usize {
+        self.in_use.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begin_use(&self) {
+        self.in_use.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_use(&self) {
+        self.in_use.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Every endpoint this process has known. What is known of one outlives a reload.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<HashMap<Key, Arc<Endpoint>>>);
+
+/// An upstream's name, a host and a port: two upstreams may judge the same server differently.
+type Key = (String, String, u16);
+
+impl Registry {
+    /// The endpoint of `upstream` at `host` and `port`: the same one whenever it is asked for.
+    ///
+    /// # Panics
+    /// If `host` cannot stand in a `Host` header; the configuration's check rules that out.
+    pub fn endpoint(&self, upstream: &str, host: &str, port: u16) -> Arc<Endpoint> {
+        let mut known = self.0.lock().expect("nothing panics while holding the registry");
+        let place = known.len();
+        let make = || {
+            let authority = if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            };
+            let authority =
+                HeaderValue::from_str(&authority).expect("a checked host is header-safe");
+            let host = host.to_owned();
+            Arc::new(Endpoint { place, host, port, authority, in_use: InUse::default() })
+        };
+        let key = (upstream.to_owned(), host.to_owned(), port);
+        Arc::clone(known.entry(key).or_insert_with(make))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_stays_the_same_over_reloads() {
+        let registry = Registry::default();
+        let first = registry.endpoint("a", "app", 80);
+        let other = registry.endpoint("a", "::1", 80);
+        first.begin_use();
+        assert!(Arc::ptr_eq(&first, &registry.endpoint("a", "app", 80)));
+        assert_eq!(registry.endpoint("a", "app", 80).in_use(), 1);
+        assert_eq!((first.place, other.place), (0, 1));
+        assert_eq!((first.name(), other.name()), ("app:80", "[::1]:80"));
+    }
+
+    #[test]
+    fn two_upstreams_know_the_same_server_apart() {
+        let registry = Registry::default();
+        let (a, b) = (registry.endpoint("a", "app", 80), registry.endpoint("b", "app", 80));
+        assert!(!Arc::ptr_eq(&a, &b));
+    }
+}
