@@ -66,13 +66,11 @@ impl Shared {
 
 impl Snapshot {
     fn new(config: Config, keys: KeyTable, registry: &Registry, generation: u64) -> Self {
-        let upstream = |configured: &crate::config::Upstream| Upstream {
-            name: configured.name.clone(),
-            endpoints: configured
-                .endpoints
-                .iter()
-                .map(|e| registry.endpoint(&configured.name, &e.host, e.port))
-                .collect(),
+        let upstream = |(place, configured): (usize, &crate::config::Upstream)| {
+            let crate::config::Upstream { name, endpoints, settings } = configured;
+            let endpoints: Vec<_> =
+                endpoints.iter().map(|e| (e.address.clone(), e.weight)).collect();
+            Upstream::new(registry, place, name, &endpoints, settings.clone())
         };
         let auth = &config.auth;
         Self {
@@ -80,7 +78,7 @@ impl Snapshot {
             keys,
             sources: KeySources::new(&auth.key_sources, auth.hide_credentials),
             challenges: Challenges::new(&config.realm, &auth.key_sources),
-            upstreams: config.upstreams.iter().map(upstream).collect(),
+            upstreams: config.upstreams.iter().enumerate().map(upstream).collect(),
             pool_limits: PoolLimits {
                 keep_alive: config.server.timeouts.upstream_keep_alive,
                 idle: config.server.limits.upstream_idle,

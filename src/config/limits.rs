@@ -48,6 +48,8 @@ pub(super) const HEADERS: Bounds<u64> = bounds(100, 16, 1_000);
 /// What TOML can write.
 pub(super) const BODY_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 pub(super) const UPSTREAM_IDLE: Bounds<u64> = bounds(256, 0, 65_536);
+/// Beyond a hundredfold, a server wants an upstream of its own.
+pub(super) const WEIGHT: Bounds<u64> = bounds(1, 1, 100);
 /// The default is the cores this process may use.
 pub(super) const WORKERS_MAX: u64 = 1_024;
 

@@ -94,6 +94,11 @@ impl RequestContext {
         &self.connection
     }
 
+    /// Whose request it is: the peer, or whom a trusted proxy names.
+    pub(super) fn client(&self) -> IpAddr {
+        self.client.unwrap_or_else(|| self.connection.peer().ip())
+    }
+
     pub(super) fn request_id(&self) -> &HeaderValue {
         &self.request_id
     }

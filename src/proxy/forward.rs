@@ -20,6 +20,7 @@ use super::context::RequestContext;
 use super::error::Refusal;
 use crate::policy::Permit;
 use crate::upstream::Endpoint;
+use crate::upstream::balance::{Tried, hash};
 use crate::upstream::client::{Claim, Lease};
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::request::RequestHead;
@@ -45,16 +46,27 @@ pub(super) async fn send(
     let snapshot = Arc::clone(context.snapshot());
     let upstream = &snapshot.upstreams[permit.upstream()];
     let mut request = Some(request);
+    let mut tried = Tried::default();
     let mut last = Refusal::UpstreamConnect;
-    for endpoint in proxy.round_robin.candidates(upstream) {
+    while let Some(place) = proxy.balancer.pick(upstream, &tried, || caller(&permit, context)) {
+        let endpoint = &upstream.members[place].endpoint;
         context.saw_endpoint(endpoint);
         match send_to(proxy, endpoint, &mut request, context).await {
             Ok(answer) => return Ok(answer),
             Err(refusal) if request.is_none() => return Err(refusal),
             Err(refusal) => last = refusal,
         }
+        tried.add(place);
     }
     Err(last)
+}
+
+/// Whose request it is, where that decides which endpoint gets it: the user, or the address of one who has none.
+fn caller(permit: &Permit, context: &RequestContext) -> u64 {
+    match permit.identity() {
+        Some(identity) => hash(identity.user().as_bytes()),
+        None => hash(context.client().to_string().as_bytes()),
+    }
 }
 
 /// Sends what is in `request` to `endpoint`. On an error it is still there if the endpoint, and the client's

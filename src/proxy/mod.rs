@@ -44,7 +44,7 @@ use crate::policy::{Permit, authorize, authorize_preflight};
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::WorkerLog;
-use crate::upstream::balance::RoundRobin;
+use crate::upstream::balance::Balancer;
 use crate::upstream::client::Client;
 use crate::upstream::request::{Framing, RequestHead};
 use body::{RequestBody, ResponseBody, Upload};
@@ -59,7 +59,7 @@ pub struct Proxy {
     snapshots: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     clock: Clock,
     request_ids: RequestIds,
-    round_robin: RoundRobin,
+    balancer: Balancer,
     client: Client,
     log: WorkerLog,
 }
@@ -74,7 +74,7 @@ impl Proxy {
             snapshots: RefCell::new(arc_swap::Cache::new(current)),
             clock: Clock::new(),
             request_ids: RequestIds::new()?,
-            round_robin: RoundRobin::default(),
+            balancer: Balancer::new()?,
             client: Client::default(),
             log,
         })
@@ -173,7 +173,7 @@ fn permitted(
         request_id: context.request_id(),
         via: context.connection().via(),
         peer_is_trusted: context.peer_is_trusted(),
-        default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
+        default_host: snapshot.upstreams[permit.upstream()].members[0].endpoint.authority(),
         framing,
     };
     let head = headers::prepare(head, &survey, &vouched);

@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::Endpoint;
+use super::settings::Address;
 use super::stream::write_gathered;
 
 /// How much is read at first: a head and a small body.
@@ -30,7 +31,8 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Self> {
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        let Address::Tcp { host, port } = &endpoint.address;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, unread: Bytes::new(), read_bytes: FIRST_READ_BYTES })
     }

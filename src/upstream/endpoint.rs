@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex};
 
 use http::HeaderValue;
 
+use super::settings::Address;
+
 /// One server.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Its place in the [`Registry`]; stays the same over reloads.
     pub(super) place: usize,
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) address: Address,
     authority: HeaderValue,
     in_use: InUse,
 }
@@ -56,29 +57,27 @@ impl Endpoint {
 #[derive(Debug, Default)]
 pub struct Registry(Mutex<HashMap<Key, Arc<Endpoint>>>);
 
-/// An upstream's name, a host and a port: two upstreams may judge the same server differently.
-type Key = (String, String, u16);
+/// An upstream's name and an address: two upstreams may judge the same server differently.
+type Key = (String, Address);
 
 impl Registry {
-    /// The endpoint of `upstream` at `host` and `port`: the same one whenever it is asked for.
+    /// The endpoint of `upstream` at `address`: the same one whenever it is asked for.
     ///
     /// # Panics
-    /// If `host` cannot stand in a `Host` header; the configuration's check rules that out.
-    pub fn endpoint(&self, upstream: &str, host: &str, port: u16) -> Arc<Endpoint> {
+    /// If the address cannot stand in a `Host` header; the configuration's check rules that out.
+    pub fn endpoint(&self, upstream: &str, address: &Address) -> Arc<Endpoint> {
         let mut known = self.0.lock().expect("nothing panics while holding the registry");
         let place = known.len();
         let make = || {
-            let authority = if host.contains(':') {
-                format!("[{host}]:{port}")
-            } else {
-                format!("{host}:{port}")
-            };
-            let authority =
-                HeaderValue::from_str(&authority).expect("a checked host is header-safe");
-            let host = host.to_owned();
-            Arc::new(Endpoint { place, host, port, authority, in_use: InUse::default() })
+            let authority = HeaderValue::try_from(address.authority());
+            Arc::new(Endpoint {
+                place,
+                address: address.clone(),
+                authority: authority.expect("a checked host is header-safe"),
+                in_use: InUse::default(),
+            })
         };
-        let key = (upstream.to_owned(), host.to_owned(), port);
+        let key = (upstream.to_owned(), address.clone());
         Arc::clone(known.entry(key).or_insert_with(make))
     }
 }
@@ -87,14 +86,18 @@ impl Registry {
 mod tests {
     use super::*;
 
+    fn tcp(host: &str) -> Address {
+        Address::Tcp { host: host.to_owned(), port: 80 }
+    }
+
     #[test]
     fn an_endpoint_stays_the_same_over_reloads() {
         let registry = Registry::default();
-        let first = registry.endpoint("a", "app", 80);
-        let other = registry.endpoint("a", "::1", 80);
+        let first = registry.endpoint("a", &tcp("app"));
+        let other = registry.endpoint("a", &tcp("::1"));
         first.begin_use();
-        assert!(Arc::ptr_eq(&first, &registry.endpoint("a", "app", 80)));
-        assert_eq!(registry.endpoint("a", "app", 80).in_use(), 1);
+        assert!(Arc::ptr_eq(&first, &registry.endpoint("a", &tcp("app"))));
+        assert_eq!(registry.endpoint("a", &tcp("app")).in_use(), 1);
         assert_eq!((first.place, other.place), (0, 1));
         assert_eq!((first.name(), other.name()), ("app:80", "[::1]:80"));
     }
@@ -102,7 +105,7 @@ mod tests {
     #[test]
     fn two_upstreams_know_the_same_server_apart() {
         let registry = Registry::default();
-        let (a, b) = (registry.endpoint("a", "app", 80), registry.endpoint("b", "app", 80));
+        let (a, b) = (registry.endpoint("a", &tcp("app")), registry.endpoint("b", &tcp("app")));
         assert!(!Arc::ptr_eq(&a, &b));
     }
 }

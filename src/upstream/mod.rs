@@ -9,17 +9,61 @@ mod connection;
 pub mod endpoint;
 pub mod exchange;
 pub mod request;
+pub mod settings;
 pub mod stream;
 
 use std::sync::Arc;
 
 pub use endpoint::{Endpoint, Registry};
+use settings::{Address, Settings};
 
 /// A named group of endpoints that serve the same.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Its name in the configuration.
+    /// Its place in the configuration.
+    pub place: usize,
+    /// Its name there.
     pub name: String,
-    /// Never empty.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Its endpoints; never empty.
+    pub members: Vec<Member>,
+    /// How they are used.
+    pub settings: Settings,
+    /// The places of the members in the order in which they take turns.
+    round: Box<[u16]>,
+}
+
+/// An endpoint as a member of its upstream.
+#[derive(Debug)]
+pub struct Member {
+    /// What outlives a reload.
+    pub endpoint: Arc<Endpoint>,
+    /// How much it takes, measured by the others.
+    pub weight: u32,
+    /// What tells it from the others where callers are spread by a hash.
+    seed: u64,
+}
+
+impl Upstream {
+    /// The upstream `name` at `place` in the configuration, with these endpoints and their weights.
+    pub fn new(
+        registry: &Registry,
+        place: usize,
+        name: &str,
+        endpoints: &[(Address, u32)],
+        settings: Settings,
+    ) -> Self {
+        let member = |(address, weight): &(Address, u32)| Member {
+            endpoint: registry.endpoint(name, address),
+            weight: *weight,
+            seed: balance::hash(address.to_string().as_bytes()),
+        };
+        let weights: Vec<u32> = endpoints.iter().map(|(_, weight)| *weight).collect();
+        Self {
+            place,
+            name: name.to_owned(),
+            members: endpoints.iter().map(member).collect(),
+            settings,
+            round: balance::round(&weights),
+        }
+    }
 }

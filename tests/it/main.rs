@@ -26,3 +26,4 @@ mod shutdown;
 mod streaming;
 mod upgrade;
 mod upstream;
+mod upstream_balance;

@@ -1,6 +1,6 @@
 //! The settings of a configuration as names and values, to compare two of them.
 //!
-//! Never here: a secret, or what is no plain setting (roles, upstreams, routes).
+//! Never here: a secret, or what is no plain setting (roles, routes).
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use crate::config::{
     AccessLog, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts,
 };
 use crate::identity::IdentityHeaders;
+use crate::upstream::settings::{Balance, Settings};
 
 /// Every setting, by `[section] field`.
 ///
@@ -116,6 +117,17 @@ fn log_settings(log: &Log) -> [(&'static str, String); 3] {
         ("[log] format", format.to_owned()),
         ("[log] on_overflow", on_overflow.to_owned()),
     ]
+}
+
+/// How an upstream is used, by field.
+pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, String)> {
+    let Settings { balance } = settings;
+    let balance = match balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastRequest => "least_request",
+        Balance::HashUser => "hash_user",
+    };
+    vec![("balance", balance.to_owned())]
 }
 
 fn key_source(source: &KeySource) -> String {

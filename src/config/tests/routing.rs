@@ -1,6 +1,7 @@
 //! What is refused in `[roles]`, `[upstreams]` and `[[routes]]`.
 
-use super::check;
+use super::{check, good};
+use crate::upstream::settings::Balance;
 
 #[test]
 fn roles() {
@@ -43,6 +44,31 @@ fn upstreams() {
     check(
         "upstreams.a.endpoints = ['http://a', 'http://b', 'http://a:80']",
         &[r#"1:50: "http://a:80" is listed twice"#],
+    );
+}
+
+#[test]
+fn endpoints_with_weights() {
+    let config = good(
+        "upstreams.a = { endpoints = ['http://a', { url = 'http://b', weight = 3 }], \
+         balance = 'least_request' }",
+    );
+    let [upstream] = &config.upstreams[..] else { panic!("one upstream") };
+    let weights: Vec<u32> = upstream.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+    assert_eq!(weights, [1, 3]);
+    assert_eq!(upstream.settings.balance, Balance::LeastRequest);
+    check(
+        "[upstreams.a]\nendpoints = [1, {}, { url = 'http://a', weight = 0 }, { url = 'b' },\n\
+         { url = 'http://c', weigth = 1, weight = 101 }]\nbalance = 'roundrobin'",
+        &[
+            "2:14: this must be a string such as",
+            "2:17: this endpoint does not say where it is; write url = ",
+            "2:50: this number is too small; write a number from 1 to 100",
+            r#"2:63: "b" does not begin with http://; write "http://b""#,
+            r#"3:21: unknown field "weigth" in [upstreams.endpoints]; did you mean "weight"?"#,
+            "3:42: this number is too large",
+            r#"4:11: "roundrobin" is no choice here; did you mean "round_robin"?"#,
+        ],
     );
 }
 

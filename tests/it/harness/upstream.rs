@@ -55,6 +55,12 @@ impl Upstream {
         })
     }
 
+    /// Answers every request with 200 and `name`.
+    pub(crate) fn named(name: &str) -> Self {
+        let length = name.len();
+        Self::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}"))
+    }
+
     /// Gives each connection to `script`, on a thread of its own. An error ends the connection: the
     /// proxy may leave whenever it wants.
     pub(crate) fn scripted(

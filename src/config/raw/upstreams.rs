@@ -1,0 +1,69 @@
+//! The mirror of `[upstreams.NAME]`.
+//!
+//! Never here: defaults, limits, or what fits with what.
+
+use std::fmt::{self, Formatter};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use super::{Field, Given, Table};
+
+/// A service behind keyward.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["endpoints"]))]
+pub(in crate::config) struct Upstream {
+    /// Its servers, `"http://HOST[:PORT]"` or `{ url = "…", weight = 2 }`.
+    pub(in crate::config) endpoints: Field<Vec<Given<Endpoint>>>,
+    /// Which endpoint is next: "round_robin", "least_request" (the less busy of two at random) or "hash_user" (a user's requests always to the same one). Default: "round_robin".
+    #[schemars(extend("enum" = ["round_robin", "least_request", "hash_user"]))]
+    pub(in crate::config) balance: Field<String>,
+}
+
+/// A server: where it is, or a table that says more of it.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline, untagged)]
+pub(in crate::config) enum Endpoint {
+    /// "http://HOST[:PORT]".
+    Url(String),
+    /// With its weight.
+    Table(Table<WeightedEndpoint>),
+}
+
+/// A server and its weight.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
+pub(in crate::config) struct WeightedEndpoint {
+    /// Where it is: "http://HOST[:PORT]".
+    pub(in crate::config) url: Field<String>,
+    /// How much it takes, measured by the others. Default: 1.
+    pub(in crate::config) weight: Field<i64>,
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EitherForm;
+        impl<'de> Visitor<'de> for EitherForm {
+            type Value = Endpoint;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a string such as \"http://127.0.0.1:3000\", or a table with such a url",
+                )
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Endpoint, E> {
+                Ok(Endpoint::Url(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
+                Table::deserialize(MapAccessDeserializer::new(map)).map(Endpoint::Table)
+            }
+        }
+        deserializer.deserialize_any(EitherForm)
+    }
+}
