@@ -50,6 +50,15 @@ pub(super) const BODY_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 pub(super) const UPSTREAM_IDLE: Bounds<u64> = bounds(256, 0, 65_536);
 /// Beyond a hundredfold, a server wants an upstream of its own.
 pub(super) const WEIGHT: Bounds<u64> = bounds(1, 1, 100);
+/// Nothing at all is a choice here.
+pub(super) const SLOW_START: Bounds<Duration> = bounds(s(10), s(0), s(10 * 60));
+/// 0 is never.
+pub(super) const EJECTION_AFTER: Bounds<u64> = bounds(5, 0, 1_000);
+pub(super) const BACK_OFF: Bounds<Duration> = bounds(s(1), ms(10), s(HOUR_S));
+pub(super) const MAX_BACK_OFF: Bounds<Duration> = bounds(s(60), ms(10), s(HOUR_S));
+pub(super) const ATTEMPTS: Bounds<u64> = bounds(3, 1, 10);
+pub(super) const BUDGET_PERCENT: Bounds<u64> = bounds(20, 0, 100);
+pub(super) const BUDGET_MIN: Bounds<u64> = bounds(10, 0, 1_000_000);
 /// The default is the cores this process may use.
 pub(super) const WORKERS_MAX: u64 = 1_024;
 

@@ -40,6 +40,8 @@ pub struct RequestContext {
     route: Option<usize>,
     identity: Option<Arc<Identity>>,
     endpoint: Option<Arc<Endpoint>>,
+    /// When the exchange with this endpoint began.
+    attempt_started: Instant,
     upload: Option<Rc<Upload>>,
     upstream_started: Option<Instant>,
     upstream: Option<Duration>,
@@ -65,8 +67,10 @@ impl RequestContext {
         let client = head
             .filter(|_| is_trusted)
             .map(|head| forwarded::client(&head.headers, networks, peer));
+        let started = connection.now();
         Box::new(Self {
-            started: connection.now(),
+            started,
+            attempt_started: started,
             request_id: foreign.unwrap_or_else(|| proxy.request_ids.make()),
             client,
             line: head.map(|head| (head.method.clone(), head.uri.clone())),
@@ -133,7 +137,8 @@ impl RequestContext {
 
     pub(super) fn saw_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
         self.endpoint = Some(Arc::clone(endpoint));
-        self.upstream_started.get_or_insert_with(|| self.connection.now());
+        self.attempt_started = self.connection.now();
+        self.upstream_started.get_or_insert(self.attempt_started);
     }
 
     pub(super) fn saw_status(&mut self, status: StatusCode) {
@@ -166,14 +171,23 @@ impl RequestContext {
 
     /// Notes that the endpoint did not bring its answer to an end.
     pub(super) fn break_off_upstream(&mut self, fault: &Fault) -> BrokenBody {
-        let refusal = self.upload().and_then(Upload::fault).unwrap_or(Refusal::UpstreamProtocol);
-        let endpoint = self.endpoint.as_ref().map_or("", |endpoint| endpoint.name());
-        tracing::warn!(endpoint, %fault, "an answer of the endpoint broke off");
-        self.break_off(refusal)
+        if let Some(refusal) = self.upload().and_then(Upload::fault) {
+            return self.break_off(refusal);
+        }
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.failed(self.attempt_started, self.connection.now());
+            tracing::warn!(endpoint = endpoint.name(), %fault, "an answer of the endpoint broke off");
+        }
+        self.break_off(Refusal::UpstreamProtocol)
     }
 
+    /// Notes that the answer was read whole.
     pub(super) fn finish(&self, exchange: Box<Exchange<RequestBody>>) {
-        exchange.finish(self.connection.now(), self.snapshot.pool_limits);
+        let now = self.connection.now();
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.succeeded(self.attempt_started, now);
+        }
+        exchange.finish(now, self.snapshot.pool_limits);
     }
 
     /// Notes the refusal and says it in problem+json.

@@ -12,6 +12,9 @@ use crate::policy::Denied;
 use crate::policy::paths::Ambiguity;
 use crate::problem::Problem;
 
+/// A server needs seconds to come back, not less.
+const NO_ENDPOINT_RETRY_S: u32 = 5;
+
 /// Why a request is not, or could not be, forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -49,6 +52,8 @@ pub enum Refusal {
     UpstreamTimeout,
     /// An endpoint broke off or answered something that is no HTTP.
     UpstreamProtocol,
+    /// Every endpoint is left out.
+    NoEndpoint,
 }
 
 impl From<Ambiguity> for Refusal {
@@ -171,6 +176,12 @@ impl Refusal {
                 "Service broke off",
                 "The service behind this server broke off or did not answer in HTTP.",
             ),
+            Self::NoEndpoint => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_endpoint",
+                "Service not available",
+                "No part of the service behind this server works at the moment.",
+            ),
         };
         Problem { status, code, title, detail: Cow::Borrowed(detail) }
     }
@@ -194,7 +205,16 @@ impl Refusal {
             | Self::UpgradeNotSupported
             | Self::UpstreamConnect
             | Self::UpstreamTimeout
-            | Self::UpstreamProtocol => false,
+            | Self::UpstreamProtocol
+            | Self::NoEndpoint => false,
+        }
+    }
+
+    /// After how many seconds it is worth a try again, where that can be said (RFC 9110 §10.2.3).
+    pub fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::NoEndpoint => Some(NO_ENDPOINT_RETRY_S),
+            _ => None,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Sending a permitted request to its upstream.
 //!
 //! [`send`] takes the [`Permit`] by value: no permit, no forwarding. A request goes out a second time only
-//! if nothing of the first was written, or if it is idempotent, has no body, and died with a connection
-//! that had served others before (RFC 9110 §9.2.2).
+//! if nothing of the first was written, or if it is idempotent, has no body, and nothing of an answer was passed
+//! on (RFC 9110 §9.2.2): once more to the same endpoint if a kept connection died, and to others as often as the
+//! upstream's settings say. What took too long is not tried again.
 //!
 //! Never here: header rules, or what the client is told.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -45,27 +47,33 @@ pub(super) async fn send(
 ) -> Result<Answer, Refusal> {
     let snapshot = Arc::clone(context.snapshot());
     let upstream = &snapshot.upstreams[permit.upstream()];
+    let client = context.client();
+    let caller = || caller(&permit, client);
     let mut request = Some(request);
     let mut tried = Tried::default();
-    let mut last = Refusal::UpstreamConnect;
-    while let Some(place) = proxy.balancer.pick(upstream, &tried, || caller(&permit, context)) {
+    let mut next = proxy.balancer.first(upstream, context.connection().now(), caller);
+    let mut last = Refusal::NoEndpoint;
+    while let Some(place) = next {
         let endpoint = &upstream.members[place].endpoint;
         context.saw_endpoint(endpoint);
-        match send_to(proxy, endpoint, &mut request, context).await {
+        last = match send_to(proxy, endpoint, &mut request, context).await {
             Ok(answer) => return Ok(answer),
-            Err(refusal) if request.is_none() => return Err(refusal),
-            Err(refusal) => last = refusal,
+            Err(refusal) => refusal,
+        };
+        if request.is_none() {
+            break;
         }
         tried.add(place);
+        next = proxy.balancer.another(upstream, &tried, context.connection().now(), caller);
     }
     Err(last)
 }
 
 /// Whose request it is, where that decides which endpoint gets it: the user, or the address of one who has none.
-fn caller(permit: &Permit, context: &RequestContext) -> u64 {
+fn caller(permit: &Permit, client: IpAddr) -> u64 {
     match permit.identity() {
         Some(identity) => hash(identity.user().as_bytes()),
-        None => hash(context.client().to_string().as_bytes()),
+        None => hash(client.to_string().as_bytes()),
     }
 }
 
@@ -79,30 +87,43 @@ async fn send_to(
 ) -> Result<Answer, Refusal> {
     let limits = context.snapshot().pool_limits;
     let mut claim = proxy.client.claim(endpoint);
+    let began = context.connection().now();
     let mut may_reuse = true;
     loop {
         let now = context.connection().now();
         let reused = if may_reuse { claim.reuse(now, limits) } else { Err(claim) };
         let lease = match reused {
             Ok(lease) => lease,
-            Err(claim) => connect(claim, endpoint, context).await?,
+            Err(claim) => match connect(claim, endpoint, context).await {
+                Ok(lease) => lease,
+                Err(refusal) => {
+                    endpoint.failed(began, context.connection().now());
+                    return Err(refusal);
+                }
+            },
         };
         let Outgoing { head, body, is_idempotent } =
             request.take().expect("a request is sent once, or put back");
         let may_repeat = is_idempotent && body.is_end_stream();
         let mut exchange = lease.exchange(head, body);
-        let (is_closed, refusal) = match answer(&mut exchange, endpoint, context).await {
+        let failure = match answer(&mut exchange, endpoint, context).await {
             Ok(head) => return Ok((head, exchange)),
-            Err(failed) => failed,
+            Err(failure) => failure,
         };
         let (is_reused, is_unsent) = (exchange.is_reused(), exchange.is_unsent());
-        if !(is_unsent || (is_closed && may_repeat && is_reused)) {
-            return Err(refusal);
+        // A connection that was kept may die of its age: that tells nothing of the endpoint.
+        let is_stale = is_reused && (is_unsent || failure.kind == Kind::Unanswered);
+        if !is_stale && failure.kind != Kind::OfClient {
+            endpoint.failed(began, context.connection().now());
+        }
+        let is_repeatable = matches!(failure.kind, Kind::Unanswered | Kind::Broken) && may_repeat;
+        if !(is_unsent || is_repeatable) {
+            return Err(failure.refusal);
         }
         let (head, body, same_claim) = exchange.into_request();
         *request = Some(Outgoing { head, body, is_idempotent });
-        if !is_reused {
-            return Err(refusal);
+        if !is_stale {
+            return Err(failure.refusal);
         }
         // Not one dead connection after the other: the next one is new.
         may_reuse = is_unsent;
@@ -133,13 +154,30 @@ async fn connect(
     }
 }
 
-/// Waits for the head of the answer. Without one, says whether the connection was closed without a byte of an
-/// answer, and what the client gets.
+/// Why there is no answer.
+struct Failure {
+    kind: Kind,
+    refusal: Refusal,
+}
+
+/// Whose fault it is, and what the endpoint did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    OfClient,
+    /// It closed the connection without a byte of an answer.
+    Unanswered,
+    /// It broke off, or sent what is no answer.
+    Broken,
+    /// It said nothing for too long.
+    Silent,
+}
+
+/// Waits for the head of the answer.
 async fn answer(
     exchange: &mut Exchange<RequestBody>,
     endpoint: &Endpoint,
     context: &RequestContext,
-) -> Result<Parts, (bool, Refusal)> {
+) -> Result<Parts, Failure> {
     let longest = context.snapshot().config.server.timeouts.upstream_response;
     let answer = within(longest, context, |cx| exchange.poll_head(cx)).await;
     let upload = context.upload();
@@ -152,15 +190,19 @@ async fn answer(
         }
         Some(Err(fault)) => fault,
         None if upload.is_some_and(|upload| upload.awaits_client()) => {
-            return Err((false, Refusal::RequestTimeout));
+            return Err(Failure { kind: Kind::OfClient, refusal: Refusal::RequestTimeout });
         }
-        None => return Err((false, Refusal::UpstreamTimeout)),
+        None => return Err(Failure { kind: Kind::Silent, refusal: Refusal::UpstreamTimeout }),
     };
     if let Some(refusal) = upload.and_then(|upload| upload.fault()) {
-        return Err((false, refusal));
+        return Err(Failure { kind: Kind::OfClient, refusal });
     }
     tracing::warn!(endpoint = endpoint.name(), %fault, "no answer from endpoint");
-    Err((matches!(fault, Fault::Closed { in_answer: false, .. }), Refusal::UpstreamProtocol))
+    let kind = match fault {
+        Fault::Closed { in_answer: false, .. } => Kind::Unanswered,
+        Fault::Closed { .. } | Fault::Malformed(_) | Fault::Body => Kind::Broken,
+    };
+    Err(Failure { kind, refusal: Refusal::UpstreamProtocol })
 }
 
 /// What `poll` comes to; `None` if it takes longer than `longest`, or than what another wait that begins

@@ -31,7 +31,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
@@ -271,6 +272,9 @@ fn refuse(refusal: Refusal, mut context: Box<RequestContext>) -> Response<Respon
     };
     for challenge in challenges {
         head.headers.append(WWW_AUTHENTICATE, challenge.clone());
+    }
+    if let Some(seconds) = refusal.retry_after_s() {
+        head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if refusal.closes() || context.is_last_on_connection() {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -4,16 +4,27 @@
 //! Never here: whether a request may be tried again, or what happens to one that finds no endpoint.
 
 use std::cell::{Cell, RefCell};
+use std::time::Instant;
 
-use super::settings::Balance;
+use super::budget::Budget;
+use super::settings::{Balance, WhenNoneIsUp};
+use super::standing::WHOLE;
 use super::{Member, Upstream};
 
 /// A worker's way to choose.
 #[derive(Debug)]
 pub struct Balancer {
-    /// Whose turn it is in each upstream's round, by [`Upstream::place`].
-    turns: RefCell<Vec<usize>>,
+    /// By [`Upstream::place`].
+    courses: RefCell<Vec<Course>>,
     random: Random,
+}
+
+/// What a worker remembers of an upstream.
+#[derive(Debug)]
+struct Course {
+    /// Whose turn it is in the round.
+    turn: usize,
+    budget: Budget,
 }
 
 /// The members of an upstream that a request was sent to already; nearly always none.
@@ -35,38 +46,102 @@ impl Balancer {
     /// # Errors
     /// The operating system has no randomness.
     pub fn new() -> Result<Self, getrandom::Error> {
-        Ok(Self { turns: RefCell::default(), random: Random(Cell::new(getrandom::u64()?)) })
+        Ok(Self { courses: RefCell::default(), random: Random(Cell::new(getrandom::u64()?)) })
     }
 
-    /// The place of the next member that was not tried; `None` when all were. `caller` is a [`hash`] of whose
-    /// request it is.
-    pub fn pick(
+    /// The place of the member that a new request goes to; `None` when all are left out and may not be tried.
+    /// `caller` is a [`hash`] of whose request it is.
+    pub fn first(
+        &self,
+        upstream: &Upstream,
+        now: Instant,
+        caller: impl Fn() -> u64,
+    ) -> Option<usize> {
+        if upstream.members.len() > 1 {
+            self.with_course(upstream, now, |course| course.budget.request(now));
+        }
+        self.pick(upstream, &Tried::default(), now, &caller)
+    }
+
+    /// The place of another member for a request that was `tried` and failed, if it may be tried once more.
+    pub fn another(
         &self,
         upstream: &Upstream,
         tried: &Tried,
-        caller: impl FnOnce() -> u64,
+        now: Instant,
+        caller: impl Fn() -> u64,
     ) -> Option<usize> {
-        let takes = |place: usize| !tried.has(place);
-        if upstream.members.len() == 1 {
-            return takes(0).then_some(0);
+        let retries = &upstream.settings.retries;
+        if tried.0.len() >= retries.attempts as usize {
+            return None;
         }
-        match upstream.settings.balance {
-            Balance::RoundRobin => self.in_turn(upstream, takes),
-            Balance::LeastRequest => self.less_busy_of_two(upstream, takes),
-            Balance::HashUser => highest(upstream, caller(), takes),
-        }
+        let place = self.pick(upstream, tried, now, &caller)?;
+        let may = self.with_course(upstream, now, |course| course.budget.retry(now, retries));
+        may.then_some(place)
     }
 
-    /// The round goes on behind whoever is picked, so that those left out leave no burden to their neighbours.
-    fn in_turn(&self, upstream: &Upstream, takes: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut turns = self.turns.borrow_mut();
-        if turns.len() <= upstream.place {
-            turns.resize_with(upstream.place + 1, || self.random.next() as usize);
+    /// Endpoints that are left out are picked when there is nobody else, where the settings say so.
+    fn pick(
+        &self,
+        upstream: &Upstream,
+        tried: &Tried,
+        now: Instant,
+        caller: &impl Fn() -> u64,
+    ) -> Option<usize> {
+        let share = |place: usize| upstream.members[place].endpoint.share(now);
+        let has_share = |place| match share(place) {
+            WHOLE => true,
+            share => self.random.below(WHOLE) < share,
+        };
+        let choose = |takes: &dyn Fn(usize) -> bool| {
+            let takes = |place| !tried.has(place) && takes(place);
+            match upstream.settings.balance {
+                _ if upstream.members.len() == 1 => takes(0).then_some(0),
+                Balance::RoundRobin => self.in_turn(upstream, now, takes, tried.0.is_empty()),
+                Balance::LeastRequest => self.less_busy_of_two(upstream, takes),
+                Balance::HashUser => highest(upstream, caller(), takes),
+            }
+        };
+        let is_even = upstream.settings.balance != Balance::HashUser;
+        let picked = if is_even { choose(&has_share) } else { None };
+        picked.or_else(|| choose(&|place| share(place) > 0)).or_else(|| {
+            match upstream.settings.when_none_is_up {
+                WhenNoneIsUp::Try => choose(&|_| true),
+                WhenNoneIsUp::Refuse => None,
+            }
+        })
+    }
+
+    /// The round goes on behind whoever is picked, so that those left out leave no burden to their neighbours. It does
+    /// not go on for a retry: of two endpoints, the broken one would be the first for every request.
+    fn in_turn(
+        &self,
+        upstream: &Upstream,
+        now: Instant,
+        takes: impl Fn(usize) -> bool,
+        goes_on: bool,
+    ) -> Option<usize> {
+        self.with_course(upstream, now, |course| {
+            let (begin, step) = first_from(&upstream.round, course.turn, takes)?;
+            if goes_on {
+                course.turn = begin + step + 1;
+            }
+            Some(upstream.round[(begin + step) % upstream.round.len()].into())
+        })
+    }
+
+    fn with_course<T>(
+        &self,
+        upstream: &Upstream,
+        now: Instant,
+        act: impl FnOnce(&mut Course) -> T,
+    ) -> T {
+        let mut courses = self.courses.borrow_mut();
+        let new = || Course { turn: self.random.next() as usize, budget: Budget::new(now) };
+        if courses.len() <= upstream.place {
+            courses.resize_with(upstream.place + 1, new);
         }
-        let turn = &mut turns[upstream.place];
-        let (begin, step) = first_from(&upstream.round, *turn, takes)?;
-        *turn = begin + step + 1;
-        Some(upstream.round[(begin + step) % upstream.round.len()].into())
+        act(&mut courses[upstream.place])
     }
 
     /// Drawn from the round, so by weight: where nobody is busy, the weights alone decide.
@@ -133,6 +208,11 @@ impl Random {
         self.0.set(state);
         mix(state)
     }
+
+    /// A number below `end`.
+    fn below(&self, end: u32) -> u32 {
+        (((self.next() >> 32) * u64::from(end)) >> 32) as u32
+    }
 }
 
 /// The places of members of these weights in the order in which they take turns: each as often as its weight
@@ -157,9 +237,17 @@ fn greatest_divisor(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::upstream::Registry;
-    use crate::upstream::settings::{Address, Settings};
+    use crate::upstream::settings::{Address, Ejection, Retries, Settings};
+
+    const EJECTION: Ejection = Ejection {
+        after: 1,
+        back_off: Duration::from_secs(9),
+        max_back_off: Duration::from_secs(9),
+    };
 
     fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
         let endpoint = |(number, &weight): (usize, &u32)| {
@@ -167,11 +255,16 @@ mod tests {
             (address, weight)
         };
         let endpoints: Vec<_> = weights.iter().enumerate().map(endpoint).collect();
-        Upstream::new(&Registry::default(), 0, "app", &endpoints, Settings { balance })
+        let retries = Retries { attempts: 3, budget_percent: 20, budget_min: 2 };
+        let settings = Settings { balance, retries, ejection: EJECTION, ..Settings::default() };
+        Upstream::new(&Registry::default(), 0, "app", &endpoints, settings)
     }
 
     fn balancer() -> Balancer {
-        Balancer { turns: RefCell::new(vec![0]), random: Random(Cell::new(7)) }
+        let balancer = Balancer { courses: RefCell::default(), random: Random(Cell::new(7)) };
+        let course = || Course { turn: 0, budget: Budget::new(Instant::now()) };
+        balancer.courses.borrow_mut().resize_with(2, course);
+        balancer
     }
 
     /// How often each member is picked by `count` requests, each of another caller, if those in `tried` cannot be.
@@ -181,7 +274,8 @@ mod tests {
         let mut shares = vec![0; upstream.members.len()];
         for number in 0..count {
             let caller = || hash(format!("user{number}").as_bytes());
-            shares[balancer.pick(upstream, &tried, caller).expect("one was not tried")] += 1;
+            let picked = balancer.pick(upstream, &tried, Instant::now(), &caller);
+            shares[picked.expect("one was not tried")] += 1;
         }
         shares
     }
@@ -204,7 +298,8 @@ mod tests {
     #[test]
     fn who_is_left_out_leaves_no_burden_to_its_neighbour() {
         let equal = upstream(Balance::RoundRobin, &[1, 1, 1, 1]);
-        assert_eq!(shares(&equal, &[1], 300), [100, 0, 100, 100]);
+        eject(&equal, 1);
+        assert_eq!(shares(&equal, &[], 300), [100, 0, 100, 100]);
         let least = upstream(Balance::LeastRequest, &[1, 1, 1]);
         assert_eq!(shares(&least, &[0, 2], 9), [0, 9, 0]);
     }
@@ -214,7 +309,8 @@ mod tests {
         for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::HashUser] {
             for weights in [&[1][..], &[1, 2]] {
                 let tried = Tried((0..weights.len()).collect());
-                assert_eq!(balancer().pick(&upstream(balance, weights), &tried, || 1), None);
+                let upstream = upstream(balance, weights);
+                assert_eq!(balancer().pick(&upstream, &tried, Instant::now(), &|| 1), None);
             }
         }
     }
@@ -224,7 +320,7 @@ mod tests {
         let one = upstream(Balance::RoundRobin, &[1, 1]);
         let other = Upstream { place: 1, ..upstream(Balance::RoundRobin, &[1, 1]) };
         let balancer = balancer();
-        let pick = |upstream| balancer.pick(upstream, &Tried::default(), || 0).expect("a member");
+        let pick = |upstream| balancer.first(upstream, Instant::now(), || 0).expect("a member");
         let picked: Vec<_> = (0..4).map(|_| (pick(&one), pick(&other)).0).collect();
         assert_eq!(picked, [0, 1, 0, 1]);
     }
@@ -261,10 +357,42 @@ mod tests {
         let lost = Tried(vec![1]);
         for number in 0..1_000 {
             let caller = || hash(format!("user{number}").as_bytes());
-            let before = balancer().pick(&upstream, &Tried::default(), caller);
-            let after = balancer().pick(&upstream, &lost, caller);
+            let now = Instant::now();
+            let before = balancer().pick(&upstream, &Tried::default(), now, &caller);
+            let after = balancer().pick(&upstream, &lost, now, &caller);
             assert!(before == Some(1) || before == after, "user{number}");
             assert_ne!(after, Some(1));
         }
+    }
+
+    fn eject(upstream: &Upstream, place: usize) {
+        let now = Instant::now();
+        upstream.members[place].endpoint.failed(now, now);
+    }
+
+    #[test]
+    fn who_is_left_out_gets_nothing_until_nobody_else_is_there() {
+        for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::HashUser] {
+            let mut upstream = upstream(balance, &[1, 1]);
+            eject(&upstream, 0);
+            assert_eq!(shares(&upstream, &[], 20), [0, 20]);
+            eject(&upstream, 1);
+            let shares = shares(&upstream, &[], 20);
+            assert!(shares[0] > 0 && shares[1] > 0, "{shares:?}");
+            upstream.settings.when_none_is_up = WhenNoneIsUp::Refuse;
+            assert_eq!(balancer().first(&upstream, Instant::now(), || 1), None);
+        }
+    }
+
+    #[test]
+    fn a_request_is_tried_again_within_its_attempts_and_the_budget() {
+        let upstream = upstream(Balance::RoundRobin, &[1, 1, 1, 1]);
+        let (balancer, now) = (balancer(), Instant::now());
+        let another =
+            |tried: &[usize]| balancer.another(&upstream, &Tried(tried.to_vec()), now, || 0);
+        assert_eq!(another(&[0, 1, 2]), None, "three attempts are all");
+        assert_ne!(another(&[0]), Some(0));
+        assert!(another(&[0, 1]).is_some());
+        assert_eq!(another(&[0]), None, "the budget is two");
     }
 }

@@ -8,10 +8,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use http::HeaderValue;
 
-use super::settings::Address;
+use super::settings::{Address, Settings};
+use super::standing::Standing;
 
 /// One server.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Endpoint {
     pub(super) place: usize,
     pub(super) address: Address,
     authority: HeaderValue,
+    upstream: String,
+    standing: Standing,
     in_use: InUse,
 }
 
@@ -44,6 +48,33 @@ impl Endpoint {
         self.in_use.0.load(Ordering::Relaxed)
     }
 
+    /// An exchange with it that began at `began` was brought to its end.
+    pub fn succeeded(&self, began: Instant, now: Instant) {
+        if self.standing.succeeded(began, now) {
+            let (upstream, endpoint) = (&*self.upstream, self.name());
+            tracing::info!(upstream, endpoint, "endpoint is back");
+        }
+    }
+
+    /// An exchange with it that began at `began` failed by its fault.
+    pub fn failed(&self, began: Instant, now: Instant) {
+        if let Some(back_off) = self.standing.failed(began, now) {
+            let (upstream, endpoint) = (&*self.upstream, self.name());
+            let for_ms = u64::try_from(back_off.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(
+                upstream,
+                endpoint,
+                for_ms,
+                "endpoint is left out after failures in a row"
+            );
+        }
+    }
+
+    /// How much of its share it gets `now`, of [`WHOLE`](super::standing::WHOLE).
+    pub(super) fn share(&self, now: Instant) -> u32 {
+        self.standing.share(now)
+    }
+
     pub(super) fn begin_use(&self) {
         self.in_use.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -54,19 +85,35 @@ impl Endpoint {
 }
 
 /// Every endpoint this process has known. What is known of one outlives a reload.
-#[derive(Debug, Default)]
-pub struct Registry(Mutex<HashMap<Key, Arc<Endpoint>>>);
+#[derive(Debug)]
+pub struct Registry {
+    /// What the endpoints count their times from.
+    epoch: Instant,
+    known: Mutex<HashMap<Key, Arc<Endpoint>>>,
+}
 
 /// An upstream's name and an address: two upstreams may judge the same server differently.
 type Key = (String, Address);
 
+impl Default for Registry {
+    fn default() -> Self {
+        Self { epoch: Instant::now(), known: Mutex::default() }
+    }
+}
+
 impl Registry {
-    /// The endpoint of `upstream` at `address`: the same one whenever it is asked for.
+    /// The endpoint of `upstream` at `address`, the same one whenever it is asked for; from now on it goes by
+    /// `settings`.
     ///
     /// # Panics
     /// If the address cannot stand in a `Host` header; the configuration's check rules that out.
-    pub fn endpoint(&self, upstream: &str, address: &Address) -> Arc<Endpoint> {
-        let mut known = self.0.lock().expect("nothing panics while holding the registry");
+    pub fn endpoint(
+        &self,
+        upstream: &str,
+        address: &Address,
+        settings: &Settings,
+    ) -> Arc<Endpoint> {
+        let mut known = self.known.lock().expect("nothing panics while holding the registry");
         let place = known.len();
         let make = || {
             let authority = HeaderValue::try_from(address.authority());
@@ -74,11 +121,15 @@ impl Registry {
                 place,
                 address: address.clone(),
                 authority: authority.expect("a checked host is header-safe"),
+                upstream: upstream.to_owned(),
+                standing: Standing::new(self.epoch),
                 in_use: InUse::default(),
             })
         };
         let key = (upstream.to_owned(), address.clone());
-        Arc::clone(known.entry(key).or_insert_with(make))
+        let endpoint = Arc::clone(known.entry(key).or_insert_with(make));
+        endpoint.standing.configure(settings);
+        endpoint
     }
 }
 
@@ -86,18 +137,19 @@ impl Registry {
 mod tests {
     use super::*;
 
-    fn tcp(host: &str) -> Address {
-        Address::Tcp { host: host.to_owned(), port: 80 }
+    fn known(registry: &Registry, upstream: &str, host: &str) -> Arc<Endpoint> {
+        let address = Address::Tcp { host: host.to_owned(), port: 80 };
+        registry.endpoint(upstream, &address, &Settings::default())
     }
 
     #[test]
     fn an_endpoint_stays_the_same_over_reloads() {
         let registry = Registry::default();
-        let first = registry.endpoint("a", &tcp("app"));
-        let other = registry.endpoint("a", &tcp("::1"));
+        let first = known(&registry, "a", "app");
+        let other = known(&registry, "a", "::1");
         first.begin_use();
-        assert!(Arc::ptr_eq(&first, &registry.endpoint("a", &tcp("app"))));
-        assert_eq!(registry.endpoint("a", &tcp("app")).in_use(), 1);
+        assert!(Arc::ptr_eq(&first, &known(&registry, "a", "app")));
+        assert_eq!(known(&registry, "a", "app").in_use(), 1);
         assert_eq!((first.place, other.place), (0, 1));
         assert_eq!((first.name(), other.name()), ("app:80", "[::1]:80"));
     }
@@ -105,7 +157,7 @@ mod tests {
     #[test]
     fn two_upstreams_know_the_same_server_apart() {
         let registry = Registry::default();
-        let (a, b) = (registry.endpoint("a", &tcp("app")), registry.endpoint("b", &tcp("app")));
+        let (a, b) = (known(&registry, "a", "app"), known(&registry, "b", "app"));
         assert!(!Arc::ptr_eq(&a, &b));
     }
 }

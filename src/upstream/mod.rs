@@ -4,12 +4,14 @@
 
 mod answer;
 pub mod balance;
+mod budget;
 pub mod client;
 mod connection;
 pub mod endpoint;
 pub mod exchange;
 pub mod request;
 pub mod settings;
+mod standing;
 pub mod stream;
 
 use std::sync::Arc;
@@ -53,7 +55,7 @@ impl Upstream {
         settings: Settings,
     ) -> Self {
         let member = |(address, weight): &(Address, u32)| Member {
-            endpoint: registry.endpoint(name, address),
+            endpoint: registry.endpoint(name, address, &settings),
             weight: *weight,
             seed: balance::hash(address.to_string().as_bytes()),
         };

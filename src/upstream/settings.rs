@@ -3,6 +3,7 @@
 //! Never here: what a field of the file may hold (the configuration's check knows), or anything that happens.
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 /// Where an endpoint is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,11 +34,19 @@ impl Display for Address {
     }
 }
 
-/// `[upstreams.NAME]`, but for the endpoints.
+/// `[upstreams.NAME]`, but for the endpoints. The default is nothing of all this.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Which endpoint is next.
     pub balance: Balance,
+    /// What happens when every endpoint is left out.
+    pub when_none_is_up: WhenNoneIsUp,
+    /// How long the share of an endpoint that came back grows.
+    pub slow_start: Duration,
+    /// When an endpoint is left out.
+    pub ejection: Ejection,
+    /// How often a request is tried on another endpoint.
+    pub retries: Retries,
 }
 
 /// `balance`
@@ -50,4 +59,36 @@ pub enum Balance {
     LeastRequest,
     /// The requests of a user always to the same one, while it is there.
     HashUser,
+}
+
+/// `when_none_is_up`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenNoneIsUp {
+    /// All are tried as if nothing were known of them.
+    #[default]
+    Try,
+    /// Requests are refused.
+    Refuse,
+}
+
+/// `[upstreams.NAME.ejection]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ejection {
+    /// So many failures in a row eject; 0: none do.
+    pub after: u32,
+    /// For how long the first time; twice as long each further time.
+    pub back_off: Duration,
+    /// The longest.
+    pub max_back_off: Duration,
+}
+
+/// `[upstreams.NAME.retries]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retries {
+    /// Most endpoints that a request is sent to, the first one counted.
+    pub attempts: u32,
+    /// Of so many in a hundred requests of the last seconds,
+    pub budget_percent: u32,
+    /// and so many more, by each worker.
+    pub budget_min: u32,
 }

@@ -27,3 +27,4 @@ mod streaming;
 mod upgrade;
 mod upstream;
 mod upstream_balance;
+mod upstream_ejection;

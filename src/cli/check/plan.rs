@@ -10,7 +10,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::settings::upstream_settings;
+use super::upstreams::upstream_settings;
 use crate::config::{Config, Endpoint, Upstream};
 use crate::identity::{AdminScope, Role, RoleSet, Roles};
 use crate::keys::{KeyRecord, KeyState};

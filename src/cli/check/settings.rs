@@ -10,7 +10,6 @@ use crate::config::{
     AccessLog, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts,
 };
 use crate::identity::IdentityHeaders;
-use crate::upstream::settings::{Balance, Settings};
 
 /// Every setting, by `[section] field`.
 ///
@@ -117,17 +116,6 @@ fn log_settings(log: &Log) -> [(&'static str, String); 3] {
         ("[log] format", format.to_owned()),
         ("[log] on_overflow", on_overflow.to_owned()),
     ]
-}
-
-/// How an upstream is used, by field.
-pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { balance } = settings;
-    let balance = match balance {
-        Balance::RoundRobin => "round_robin",
-        Balance::LeastRequest => "least_request",
-        Balance::HashUser => "hash_user",
-    };
-    vec![("balance", balance.to_owned())]
 }
 
 fn key_source(source: &KeySource) -> String {

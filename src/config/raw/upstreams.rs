@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::{Field, Given, Table};
+use super::{Field, Given, Section, Table};
 
 /// A service behind keyward.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -21,6 +21,39 @@ pub(in crate::config) struct Upstream {
     /// Which endpoint is next: "round_robin", "least_request" (the less busy of two at random) or "hash_user" (a user's requests always to the same one). Default: "round_robin".
     #[schemars(extend("enum" = ["round_robin", "least_request", "hash_user"]))]
     pub(in crate::config) balance: Field<String>,
+    /// When every endpoint is left out: "try" them all, or "refuse" with 503. Default: "try".
+    #[schemars(extend("enum" = ["try", "refuse"]))]
+    pub(in crate::config) when_none_is_up: Field<String>,
+    /// How long the share of an endpoint that came back grows; "0s" for not at all. Default: "10s".
+    pub(in crate::config) slow_start: Field<String>,
+    /// When an endpoint is left out because requests to it failed.
+    pub(in crate::config) ejection: Section<Ejection>,
+    /// How often a request is tried on another endpoint.
+    pub(in crate::config) retries: Section<Retries>,
+}
+
+/// When an endpoint is left out because requests to it failed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Ejection {
+    /// So many failures in a row; 0 for never. Default: 5.
+    pub(in crate::config) after: Field<i64>,
+    /// How long the first time; twice as long each further time. Default: "1s".
+    pub(in crate::config) back_off: Field<String>,
+    /// The longest. Default: "1m".
+    pub(in crate::config) max_back_off: Field<String>,
+}
+
+/// How often a request is tried on another endpoint.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Retries {
+    /// Most endpoints a request is sent to; 1 for no retries. Default: 3.
+    pub(in crate::config) attempts: Field<i64>,
+    /// How many in a hundred of the last seconds' requests may be tried again. Default: 20.
+    pub(in crate::config) budget_percent: Field<i64>,
+    /// And how many more, by each worker. Default: 10.
+    pub(in crate::config) budget_min: Field<i64>,
 }
 
 /// A server: where it is, or a table that says more of it.

@@ -1,7 +1,7 @@
 //! What is refused in `[roles]`, `[upstreams]` and `[[routes]]`.
 
 use super::{check, good};
-use crate::upstream::settings::Balance;
+use crate::upstream::settings::{Balance, Settings, WhenNoneIsUp};
 
 #[test]
 fn roles() {
@@ -68,6 +68,34 @@ fn endpoints_with_weights() {
             r#"3:21: unknown field "weigth" in [upstreams.endpoints]; did you mean "weight"?"#,
             "3:42: this number is too large",
             r#"4:11: "roundrobin" is no choice here; did you mean "round_robin"?"#,
+        ],
+    );
+}
+
+#[test]
+fn how_endpoints_are_used() {
+    let config = good(
+        "[upstreams.a]\nendpoints = ['http://a']\nslow_start = '0s'\nwhen_none_is_up = 'refuse'\n\
+         ejection = { after = 0, back_off = '2m' }\nretries = { attempts = 1, budget_min = 0 }",
+    );
+    let Settings { when_none_is_up, slow_start, ejection, retries, .. } =
+        &config.upstreams[0].settings;
+    assert_eq!((*when_none_is_up, slow_start.as_secs()), (WhenNoneIsUp::Refuse, 0));
+    assert_eq!((ejection.after, ejection.max_back_off.as_secs()), (0, 120));
+    assert_eq!((retries.attempts, retries.budget_percent, retries.budget_min), (1, 20, 0));
+    check(
+        "[upstreams.a]\nendpoints = ['http://a']\nslow_start = '11m'\nwhen_none_is_up = 'ask'\n\
+         [upstreams.a.ejection]\nafter = 1001\nback_off = '2s'\nmax_back_off = '1s'\nfor = 1\n\
+         [upstreams.a.retries]\nattempts = 0\nbudget_percent = 101\nbudget_min = -1",
+        &[
+            r#"3:14: "11m" is too short or too long; write a duration from 0s to 10m"#,
+            r#"4:19: "ask" is no choice here; write "try" or "refuse""#,
+            "6:9: this number is too large; write a number from 0 to 1000",
+            "8:16: the longest back-off is shorter than the first; write 2s or more",
+            r#"9:1: unknown field "for" in [upstreams.a.ejection]; write one of: after, "#,
+            "11:12: this number is too small; write a number from 1 to 10",
+            "12:18: this number is too large; write a number from 0 to 100",
+            "13:14: this number is too small",
         ],
     );
 }

@@ -1,5 +1,6 @@
 //! `[upstreams.NAME]`: the services behind keyward.
 
+mod settings;
 mod url;
 
 use serde_spanned::Spanned;
@@ -10,7 +11,6 @@ use crate::config::raw::{self, Field, Given, Named, Table};
 use crate::config::{Endpoint, Upstream};
 use crate::diagnostics::Fault;
 use crate::identity::MAX_NAME_BYTES;
-use crate::upstream::settings::{Balance, Settings};
 
 /// Every upstream that is named, in the order of the names; a faulty one has no endpoints.
 pub(super) fn upstreams(
@@ -41,9 +41,9 @@ pub(super) fn upstreams(
         }
         let (endpoints, settings) = match check.table(&format!("upstreams.{text}"), given) {
             Some(table) => {
-                let (span, fields) = (table.span(), table.into_inner());
-                let endpoints = endpoints(check, text, &span, fields.endpoints);
-                (endpoints, Settings { balance: balance(check, fields.balance) })
+                let (span, mut fields) = (table.span(), table.into_inner());
+                let listed = std::mem::take(&mut fields.endpoints);
+                (endpoints(check, text, &span, listed), settings::settings(check, text, fields))
             }
             None => Default::default(),
         };
@@ -101,16 +101,4 @@ fn endpoint(check: &mut Check<'_>, given: Given<raw::Endpoint>) -> Option<(Text,
             Some((check.text(fields.url)?, weight))
         }
     }
-}
-
-fn balance(check: &mut Check<'_>, field: Field<String>) -> Balance {
-    check.one_of(
-        field,
-        Balance::default(),
-        &[
-            ("round_robin", Balance::RoundRobin),
-            ("least_request", Balance::LeastRequest),
-            ("hash_user", Balance::HashUser),
-        ],
-    )
 }

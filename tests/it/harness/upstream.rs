@@ -57,8 +57,7 @@ impl Upstream {
 
     /// Answers every request with 200 and `name`.
     pub(crate) fn named(name: &str) -> Self {
-        let length = name.len();
-        Self::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}"))
+        Self::named_at(name, "127.0.0.1:0")
     }
 
     /// Gives each connection to `script`, on a thread of its own. An error ends the connection: the
@@ -76,11 +75,33 @@ impl Upstream {
         Self::start(script, false)
     }
 
+    /// Like [`Upstream::named`], on `address`. Of 127.0.0.1 nobody can be sure to get a port once more.
+    pub(crate) fn named_at(name: &str, address: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("nobody else uses this address");
+        let length = name.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}");
+        let script = move |connection: &mut Connection| {
+            while let Some(_request) = connection.request()? {
+                connection.send(&answer)?;
+            }
+            Ok(())
+        };
+        Self::on(listener, script, true)
+    }
+
     fn start(
         script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
         is_kept: bool,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        Self::on(listener, script, is_kept)
+    }
+
+    fn on(
+        listener: TcpListener,
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+        is_kept: bool,
+    ) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let record = Arc::new(Record { is_kept, ..Record::default() });
         let acceptor = thread::spawn({

@@ -1,0 +1,39 @@
+//! How an upstream is used, as names and values, to compare two of them.
+//!
+//! Never here: its endpoints.
+
+use std::time::Duration;
+
+use crate::upstream::settings::{Balance, Ejection, Retries, Settings, WhenNoneIsUp};
+
+/// Every setting of an upstream, by field. Each structure is taken apart by name, so that a field that is added
+/// cannot be forgotten here.
+pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, String)> {
+    let Settings { balance, when_none_is_up, slow_start, ejection, retries } = settings;
+    let Ejection { after, back_off, max_back_off } = ejection;
+    let Retries { attempts, budget_percent, budget_min } = retries;
+    let balance = match balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastRequest => "least_request",
+        Balance::HashUser => "hash_user",
+    };
+    let when_none_is_up = match when_none_is_up {
+        WhenNoneIsUp::Try => "try",
+        WhenNoneIsUp::Refuse => "refuse",
+    };
+    vec![
+        ("balance", balance.to_owned()),
+        ("when_none_is_up", when_none_is_up.to_owned()),
+        ("slow_start", time(slow_start)),
+        ("ejection.after", after.to_string()),
+        ("ejection.back_off", time(back_off)),
+        ("ejection.max_back_off", time(max_back_off)),
+        ("retries.attempts", attempts.to_string()),
+        ("retries.budget_percent", budget_percent.to_string()),
+        ("retries.budget_min", budget_min.to_string()),
+    ]
+}
+
+fn time(time: &Duration) -> String {
+    humantime::format_duration(*time).to_string()
+}

@@ -1,0 +1,65 @@
+//! How the endpoints of `[upstreams.NAME]` are used.
+//!
+//! Never here: the endpoints.
+
+use crate::config::check::Check;
+use crate::config::limits::{self, Bounds};
+use crate::config::raw::{self, Field, Section};
+use crate::upstream::settings::{Balance, Ejection, Retries, Settings, WhenNoneIsUp};
+
+/// The settings of the upstream `name`.
+pub(super) fn settings(check: &mut Check<'_>, name: &str, fields: raw::Upstream) -> Settings {
+    Settings {
+        balance: balance(check, fields.balance),
+        when_none_is_up: check.one_of(
+            fields.when_none_is_up,
+            WhenNoneIsUp::default(),
+            &[("try", WhenNoneIsUp::Try), ("refuse", WhenNoneIsUp::Refuse)],
+        ),
+        slow_start: check.duration(fields.slow_start, &limits::SLOW_START),
+        ejection: ejection(check, name, fields.ejection),
+        retries: retries(check, name, fields.retries),
+    }
+}
+
+fn balance(check: &mut Check<'_>, field: Field<String>) -> Balance {
+    check.one_of(
+        field,
+        Balance::default(),
+        &[
+            ("round_robin", Balance::RoundRobin),
+            ("least_request", Balance::LeastRequest),
+            ("hash_user", Balance::HashUser),
+        ],
+    )
+}
+
+fn ejection(check: &mut Check<'_>, name: &str, section: Section<raw::Ejection>) -> Ejection {
+    let raw = check.section(&format!("upstreams.{name}.ejection"), section);
+    let after = number(check, raw.after, &limits::EJECTION_AFTER);
+    let back_off = check.duration(raw.back_off, &limits::BACK_OFF);
+    let given = raw.max_back_off.0.as_ref().map(|given| given.0.span());
+    let max_back_off = check.duration(raw.max_back_off, &limits::MAX_BACK_OFF);
+    if let Some(span) = given.filter(|_| max_back_off < back_off) {
+        let help = format!(
+            "write {} or more, or a shorter back_off",
+            humantime::format_duration(back_off)
+        );
+        check.fault(span, "the longest back-off is shorter than the first", help);
+    }
+    Ejection { after, back_off, max_back_off: max_back_off.max(back_off) }
+}
+
+fn retries(check: &mut Check<'_>, name: &str, section: Section<raw::Retries>) -> Retries {
+    let raw = check.section(&format!("upstreams.{name}.retries"), section);
+    Retries {
+        attempts: number(check, raw.attempts, &limits::ATTEMPTS),
+        budget_percent: number(check, raw.budget_percent, &limits::BUDGET_PERCENT),
+        budget_min: number(check, raw.budget_min, &limits::BUDGET_MIN),
+    }
+}
+
+fn number(check: &mut Check<'_>, field: Field<i64>, bounds: &Bounds<u64>) -> u32 {
+    let number = check.number(field, bounds.min, bounds.max).unwrap_or(bounds.default);
+    u32::try_from(number).expect("every maximum of these fits in 32 bits")
+}
