@@ -1,6 +1,6 @@
 //! The composition root: from a configuration to a running program, and back down in order.
 //!
-//! The control plane (reload, signals) runs on the thread that calls [`App::run`]; the data plane has its
+//! The control plane (reload, signals, health checks) runs on the thread that calls [`App::run`]; the data plane has its
 //! own threads (see [`server`]).
 
 use std::io::{self, IsTerminal};
@@ -19,6 +19,7 @@ use crate::server::{self, Server};
 use crate::snapshot::Shared;
 use crate::telemetry::Format;
 use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
+use crate::upstream::health::HealthChecks;
 
 /// How long the access log may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
@@ -98,7 +99,9 @@ impl App {
 }
 
 async fn control(mut signals: Signals, reloader: &mut Reloader, shared: &Shared, log: &AccessLog) {
+    let mut checks = HealthChecks::default();
     loop {
+        checks.follow(&shared.current().load().upstreams);
         tokio::select! {
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,

@@ -59,6 +59,10 @@ pub(super) const MAX_BACK_OFF: Bounds<Duration> = bounds(s(60), ms(10), s(HOUR_S
 pub(super) const ATTEMPTS: Bounds<u64> = bounds(3, 1, 10);
 pub(super) const BUDGET_PERCENT: Bounds<u64> = bounds(20, 0, 100);
 pub(super) const BUDGET_MIN: Bounds<u64> = bounds(10, 0, 1_000_000);
+pub(super) const HEALTH_INTERVAL: Bounds<Duration> = bounds(s(5), ms(10), s(HOUR_S));
+pub(super) const HEALTH_TIMEOUT: Bounds<Duration> = bounds(s(2), ms(10), s(5 * 60));
+pub(super) const HEALTHY_AFTER: Bounds<u64> = bounds(2, 1, 100);
+pub(super) const UNHEALTHY_AFTER: Bounds<u64> = bounds(3, 1, 100);
 /// The default is the cores this process may use.
 pub(super) const WORKERS_MAX: u64 = 1_024;
 
@@ -71,5 +75,6 @@ pub(super) const KEY_SOURCES_MAX: usize = 16;
 pub(super) const UPSTREAMS_MAX: usize = 256;
 pub(super) const ENDPOINTS_MAX: usize = 256;
 pub(super) const ROUTES_MAX: usize = 10_000;
+pub(super) const HEALTH_PATH_BYTES_MAX: usize = 1_024;
 /// RFC 1035 §2.3.4.
 pub(super) const HOST_BYTES_MAX: usize = 253;

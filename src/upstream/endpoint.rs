@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use http::HeaderValue;
 
-use super::settings::{Address, Settings};
+use super::health::Unhealthy;
+use super::settings::{Address, Health, Settings};
 use super::standing::Standing;
 
 /// One server.
@@ -67,6 +68,20 @@ impl Endpoint {
                 for_ms,
                 "endpoint is left out after failures in a row"
             );
+        }
+    }
+
+    /// Takes in the result of a health check.
+    pub(super) fn checked(&self, result: Result<(), Unhealthy>, health: &Health, now: Instant) {
+        if !self.standing.checked(result.is_ok(), health, now) {
+            return;
+        }
+        let (upstream, endpoint) = (&*self.upstream, self.name());
+        match result {
+            Ok(()) => tracing::info!(upstream, endpoint, "endpoint passes its health checks"),
+            Err(reason) => {
+                tracing::warn!(upstream, endpoint, %reason, "endpoint fails its health checks");
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use super::connection::Connection;
 use super::request::{Encoder, Framing, Piece, RequestHead, WrongLength};
 
 /// Largest head of an answer.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Why there is no answer, or no end of one.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ pub mod client;
 mod connection;
 pub mod endpoint;
 pub mod exchange;
+pub mod health;
 pub mod request;
 pub mod settings;
 mod standing;

@@ -47,6 +47,8 @@ pub struct Settings {
     pub ejection: Ejection,
     /// How often a request is tried on another endpoint.
     pub retries: Retries,
+    /// How endpoints are checked; `None`: they are not.
+    pub health: Option<Health>,
 }
 
 /// `balance`
@@ -91,4 +93,19 @@ pub struct Retries {
     pub budget_percent: u32,
     /// and so many more, by each worker.
     pub budget_min: u32,
+}
+
+/// `[upstreams.NAME.health]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked for: a path, and a query perhaps.
+    pub path: String,
+    /// Between two checks.
+    pub interval: Duration,
+    /// The longest wait for an answer.
+    pub timeout: Duration,
+    /// So many good checks in a row bring an endpoint back.
+    pub healthy_after: u32,
+    /// So many failed ones in a row leave it out.
+    pub unhealthy_after: u32,
 }

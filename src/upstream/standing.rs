@@ -4,15 +4,17 @@
 //! Then requests themselves try it: one more failure ejects it again, and from the first success on it is back,
 //! with a share that grows while it warms up.
 //!
+//! Apart from that, an endpoint that fails its health checks is left out until it passes them.
+//!
 //! A request reads atomics; the lock is taken by those that change something, while an endpoint has trouble.
 //!
 //! Never here: what happens when every endpoint is left out.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::settings::{Ejection, Settings};
+use super::settings::{Ejection, Health, Settings};
 
 /// The share of an endpoint that nothing is wrong with.
 pub(super) const WHOLE: u32 = 1 << 10;
@@ -28,6 +30,7 @@ pub(super) struct Standing {
     back_at_ms: AtomicU64,
     /// Failures in a row.
     failures: AtomicU32,
+    fails_checks: AtomicBool,
     slow_start_ms: AtomicU64,
     history: Mutex<History>,
 }
@@ -40,6 +43,8 @@ struct History {
     /// How often in a row, and until when the last time.
     ejections: u32,
     until_ms: u64,
+    /// Health checks in a row whose result was not what `fails_checks` says.
+    surprising_checks: u32,
 }
 
 impl Standing {
@@ -48,6 +53,7 @@ impl Standing {
             epoch,
             back_at_ms: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            fails_checks: AtomicBool::new(false),
             slow_start_ms: AtomicU64::new(0),
             history: Mutex::default(),
         }
@@ -64,10 +70,17 @@ impl Standing {
             self.back_at_ms.store(0, Ordering::Relaxed);
         }
         history.ejection = settings.ejection.clone();
+        if settings.health.is_none() {
+            self.fails_checks.store(false, Ordering::Relaxed);
+            history.surprising_checks = 0;
+        }
     }
 
     /// How much of its share it gets `now`, of [`WHOLE`]; nothing while it is left out.
     pub(super) fn share(&self, now: Instant) -> u32 {
+        if self.fails_checks.load(Ordering::Relaxed) {
+            return 0;
+        }
         match self.back_at_ms.load(Ordering::Relaxed) {
             0 => WHOLE,
             back_at => self.warmth(back_at, self.ms(now)),
@@ -128,6 +141,27 @@ impl Standing {
         // One more failure is enough when it is tried again.
         self.failures.store(history.ejection.after - 1, Ordering::Relaxed);
         Some(back_off)
+    }
+
+    /// Takes in the result of a health check. Says whether that changes what is thought of the endpoint.
+    pub(super) fn checked(&self, is_good: bool, health: &Health, now: Instant) -> bool {
+        let mut history = self.lock();
+        let fails = self.fails_checks.load(Ordering::Relaxed);
+        if is_good != fails {
+            history.surprising_checks = 0;
+            return false;
+        }
+        history.surprising_checks += 1;
+        let needed = if fails { health.healthy_after } else { health.unhealthy_after };
+        if history.surprising_checks < needed {
+            return false;
+        }
+        history.surprising_checks = 0;
+        if fails {
+            self.back_at_ms.fetch_max(self.ms(now), Ordering::Relaxed);
+        }
+        self.fails_checks.store(!fails, Ordering::Relaxed);
+        true
     }
 
     /// Milliseconds since the epoch, and 1, so that no moment is 0.
@@ -288,5 +322,52 @@ mod tests {
         course.standing.configure(&Settings::default());
         assert_eq!(course.share(0.0), WHOLE);
         assert_eq!([0; 9].map(|_| course.fails(0.0)), [None; 9]);
+    }
+
+    fn health() -> Health {
+        Health {
+            path: "/".to_owned(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            healthy_after: 2,
+            unhealthy_after: 3,
+        }
+    }
+
+    #[test]
+    fn checks_in_a_row_leave_it_out_and_bring_it_back() {
+        let course = Course::new(0);
+        let checks = |results: &[bool]| {
+            let check = |&is_good| course.standing.checked(is_good, &health(), course.at(1.0));
+            (results.iter().map(check).collect::<Vec<_>>(), course.share(1.0))
+        };
+        assert_eq!(checks(&[false, false, true, false, false]), (vec![false; 5], WHOLE));
+        assert_eq!(checks(&[false]), (vec![true], 0));
+        assert_eq!(checks(&[false, true, false, true]), (vec![false; 4], 0));
+        assert!(!course.succeeds(1.0), "a request does not speak for the checks");
+        assert_eq!(course.share(1.0), 0);
+        assert_eq!(checks(&[true]), (vec![true], WHOLE));
+    }
+
+    #[test]
+    fn who_passes_its_checks_again_warms_up() {
+        let course = Course::new(10);
+        for is_good in [false, false, false, true, true] {
+            course.standing.checked(is_good, &health(), course.at(1.0));
+        }
+        assert_eq!((course.share(1.0), course.share(11.0)), (FIRST_SHARE, WHOLE));
+    }
+
+    #[test]
+    fn nobody_fails_checks_that_are_no_more() {
+        let course = Course::new(0);
+        for _ in 0..3 {
+            course.standing.checked(false, &health(), course.at(1.0));
+        }
+        let settings = Settings { health: Some(health()), ..Settings::default() };
+        course.standing.configure(&settings);
+        assert_eq!(course.share(1.0), 0);
+        course.standing.configure(&Settings::default());
+        assert_eq!(course.share(1.0), WHOLE);
     }
 }

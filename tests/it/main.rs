@@ -28,3 +28,4 @@ mod upgrade;
 mod upstream;
 mod upstream_balance;
 mod upstream_ejection;
+mod upstream_health;

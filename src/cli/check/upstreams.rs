@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use crate::upstream::settings::{Balance, Ejection, Retries, Settings, WhenNoneIsUp};
+use crate::upstream::settings::{Balance, Ejection, Health, Retries, Settings, WhenNoneIsUp};
 
 /// Every setting of an upstream, by field. Each structure is taken apart by name, so that a field that is added
 /// cannot be forgotten here.
 pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { balance, when_none_is_up, slow_start, ejection, retries } = settings;
+    let Settings { balance, when_none_is_up, slow_start, ejection, retries, health } = settings;
     let Ejection { after, back_off, max_back_off } = ejection;
     let Retries { attempts, budget_percent, budget_min } = retries;
     let balance = match balance {
@@ -21,6 +21,11 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
         WhenNoneIsUp::Try => "try",
         WhenNoneIsUp::Refuse => "refuse",
     };
+    let health = health.as_ref().map_or("none".to_owned(), |health| {
+        let Health { path, interval, timeout, healthy_after, unhealthy_after } = health;
+        let (interval, timeout) = (time(interval), time(timeout));
+        format!("{path} every {interval} within {timeout}, back after {healthy_after}, out after {unhealthy_after}")
+    });
     vec![
         ("balance", balance.to_owned()),
         ("when_none_is_up", when_none_is_up.to_owned()),
@@ -31,6 +36,7 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
         ("retries.attempts", attempts.to_string()),
         ("retries.budget_percent", budget_percent.to_string()),
         ("retries.budget_min", budget_min.to_string()),
+        ("health", health),
     ]
 }
 

@@ -30,6 +30,8 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) ejection: Section<Ejection>,
     /// How often a request is tried on another endpoint.
     pub(in crate::config) retries: Section<Retries>,
+    /// Ask every endpoint now and then whether it works. Default: not.
+    pub(in crate::config) health: Section<Health>,
 }
 
 /// When an endpoint is left out because requests to it failed.
@@ -75,6 +77,23 @@ pub(in crate::config) struct WeightedEndpoint {
     pub(in crate::config) url: Field<String>,
     /// How much it takes, measured by the others. Default: 1.
     pub(in crate::config) weight: Field<i64>,
+}
+
+/// How every endpoint is asked now and then whether it works.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["path"]))]
+pub(in crate::config) struct Health {
+    /// What is asked for; any answer below 400 is good.
+    pub(in crate::config) path: Field<String>,
+    /// Between two checks. Default: "5s".
+    pub(in crate::config) interval: Field<String>,
+    /// The longest wait for an answer. Default: "2s".
+    pub(in crate::config) timeout: Field<String>,
+    /// So many good checks in a row bring an endpoint back. Default: 2.
+    pub(in crate::config) healthy_after: Field<i64>,
+    /// So many failed checks in a row leave it out. Default: 3.
+    pub(in crate::config) unhealthy_after: Field<i64>,
 }
 
 impl<'de> Deserialize<'de> for Endpoint {

@@ -101,6 +101,36 @@ fn how_endpoints_are_used() {
 }
 
 #[test]
+fn health_checks() {
+    let config = good("upstreams.a = { endpoints = ['http://a'], health = { path = '/up?a=b' } }");
+    let health = config.upstreams[0].settings.health.as_ref().expect("the section is there");
+    assert_eq!(
+        (&*health.path, health.interval.as_secs(), health.timeout.as_secs()),
+        ("/up?a=b", 5, 2)
+    );
+    assert_eq!((health.healthy_after, health.unhealthy_after), (2, 3));
+    assert_eq!(good("").upstreams[0].settings.health, None);
+    for path in ["up", "", "/a b", "/a#b", "http://a/", "/\u{e9}"] {
+        check(
+            &format!("upstreams.a = {{ endpoints = ['http://a'], health.path = '{path}' }}"),
+            &[&format!("1:57: {path:?} cannot be asked for; write a path such as")],
+        );
+    }
+    check(
+        "[upstreams.a]\nendpoints = ['http://a']\n[upstreams.a.health]\ninterval = '1ms'\n\
+         timeout = '6m'\nhealthy_after = 0\nunhealthy_after = 101\nurl = '/'",
+        &[
+            "3:1: it is not said what the health checks ask for; write path = ",
+            "4:12: ",
+            "5:11: ",
+            "6:17: this number is too small; write a number from 1 to 100",
+            "7:19: this number is too large",
+            r#"8:1: unknown field "url" in [upstreams.a.health]"#,
+        ],
+    );
+}
+
+#[test]
 fn endpoints() {
     for (endpoint, message) in [
         ("127.0.0.1:3000", r#""127.0.0.1:3000" does not begin with http://; write "http://127"#),

@@ -5,7 +5,7 @@
 use crate::config::check::Check;
 use crate::config::limits::{self, Bounds};
 use crate::config::raw::{self, Field, Section};
-use crate::upstream::settings::{Balance, Ejection, Retries, Settings, WhenNoneIsUp};
+use crate::upstream::settings::{Balance, Ejection, Health, Retries, Settings, WhenNoneIsUp};
 
 /// The settings of the upstream `name`.
 pub(super) fn settings(check: &mut Check<'_>, name: &str, fields: raw::Upstream) -> Settings {
@@ -19,6 +19,7 @@ pub(super) fn settings(check: &mut Check<'_>, name: &str, fields: raw::Upstream)
         slow_start: check.duration(fields.slow_start, &limits::SLOW_START),
         ejection: ejection(check, name, fields.ejection),
         retries: retries(check, name, fields.retries),
+        health: health(check, name, fields.health),
     }
 }
 
@@ -57,6 +58,32 @@ fn retries(check: &mut Check<'_>, name: &str, section: Section<raw::Retries>) ->
         budget_percent: number(check, raw.budget_percent, &limits::BUDGET_PERCENT),
         budget_min: number(check, raw.budget_min, &limits::BUDGET_MIN),
     }
+}
+
+/// With the section, endpoints are checked; it has to say with what.
+fn health(check: &mut Check<'_>, name: &str, section: Section<raw::Health>) -> Option<Health> {
+    let table = check.table(&format!("upstreams.{name}.health"), section.0?)?;
+    let (span, raw) = (table.span(), table.into_inner());
+    if raw.path.0.is_none() {
+        let message = "it is not said what the health checks ask for";
+        check.fault(span, message, "write path = \"/health\"");
+    }
+    let path = check.text(raw.path).map(|text| {
+        let prints = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        let is_path = text.value.starts_with('/') && text.value.bytes().all(prints);
+        if !is_path || text.value.len() > limits::HEALTH_PATH_BYTES_MAX {
+            let message = format!("{} cannot be asked for", text.shown);
+            check.fault(text.span, message, "write a path such as \"/health\"");
+        }
+        text.value
+    });
+    Some(Health {
+        path: path.unwrap_or_default(),
+        interval: check.duration(raw.interval, &limits::HEALTH_INTERVAL),
+        timeout: check.duration(raw.timeout, &limits::HEALTH_TIMEOUT),
+        healthy_after: number(check, raw.healthy_after, &limits::HEALTHY_AFTER),
+        unhealthy_after: number(check, raw.unhealthy_after, &limits::UNHEALTHY_AFTER),
+    })
 }
 
 fn number(check: &mut Check<'_>, field: Field<i64>, bounds: &Bounds<u64>) -> u32 {
