@@ -2,6 +2,7 @@
 //!
 //! Never here: what is limited, or how.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What a setting may be, ends included.
@@ -50,6 +51,10 @@ pub(super) const BODY_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 pub(super) const UPSTREAM_IDLE: Bounds<u64> = bounds(256, 0, 65_536);
 /// Beyond a hundredfold, a server wants an upstream of its own.
 pub(super) const WEIGHT: Bounds<u64> = bounds(1, 1, 100);
+/// Without a default: there is no limit.
+pub(super) const MAX_CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+pub(super) const MAX_IN_FLIGHT: RangeInclusive<u64> = 1..=1_000_000;
+pub(super) const MAX_PENDING: Bounds<u64> = bounds(100, 0, 1_000_000);
 /// Nothing at all is a choice here.
 pub(super) const SLOW_START: Bounds<Duration> = bounds(s(10), s(0), s(10 * 60));
 /// 0 is never.

@@ -22,6 +22,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::upstream::Endpoint;
 use crate::upstream::exchange::{Exchange, Fault};
+use crate::upstream::load::Admitted;
 
 /// The code of a request whose client left before it was answered; there is no status then.
 const CLIENT_LEFT: &str = "client_left";
@@ -42,6 +43,8 @@ pub struct RequestContext {
     endpoint: Option<Arc<Endpoint>>,
     /// When the exchange with this endpoint began.
     attempt_started: Instant,
+    /// Counts it among the upstream's requests.
+    admitted: Option<Admitted>,
     upload: Option<Rc<Upload>>,
     upstream_started: Option<Instant>,
     upstream: Option<Duration>,
@@ -77,6 +80,7 @@ impl RequestContext {
             route: None,
             identity: None,
             endpoint: None,
+            admitted: None,
             upload: None,
             upstream_started: None,
             upstream: None,
@@ -139,6 +143,11 @@ impl RequestContext {
         self.endpoint = Some(Arc::clone(endpoint));
         self.attempt_started = self.connection.now();
         self.upstream_started.get_or_insert(self.attempt_started);
+    }
+
+    /// Keeps the request counted to the end of its answer.
+    pub(super) fn hold(&mut self, admitted: Admitted) {
+        self.admitted = Some(admitted);
     }
 
     pub(super) fn saw_status(&mut self, status: StatusCode) {

@@ -15,6 +15,9 @@ use crate::problem::Problem;
 /// A server needs seconds to come back, not less.
 const NO_ENDPOINT_RETRY_S: u32 = 5;
 
+/// The least that can be said: what is shed now has room as soon as other requests end.
+const OVERLOADED_RETRY_S: u32 = 1;
+
 /// Why a request is not, or could not be, forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -54,6 +57,8 @@ pub enum Refusal {
     UpstreamProtocol,
     /// Every endpoint is left out.
     NoEndpoint,
+    /// The upstream has as much to do as it may.
+    Overloaded,
 }
 
 impl From<Ambiguity> for Refusal {
@@ -176,6 +181,12 @@ impl Refusal {
                 "Service broke off",
                 "The service behind this server broke off or did not answer in HTTP.",
             ),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Service overloaded",
+                "The service behind this server has too much to do at the moment.",
+            ),
             Self::NoEndpoint => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no_endpoint",
@@ -206,7 +217,8 @@ impl Refusal {
             | Self::UpstreamConnect
             | Self::UpstreamTimeout
             | Self::UpstreamProtocol
-            | Self::NoEndpoint => false,
+            | Self::NoEndpoint
+            | Self::Overloaded => false,
         }
     }
 
@@ -214,6 +226,7 @@ impl Refusal {
     pub fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::NoEndpoint => Some(NO_ENDPOINT_RETRY_S),
+            Self::Overloaded => Some(OVERLOADED_RETRY_S),
             _ => None,
         }
     }

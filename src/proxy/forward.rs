@@ -21,11 +21,11 @@ use super::body::RequestBody;
 use super::context::RequestContext;
 use super::error::Refusal;
 use crate::policy::Permit;
-use crate::upstream::Endpoint;
-use crate::upstream::balance::{Tried, hash};
+use crate::upstream::balance::{Pick, Tried, hash};
 use crate::upstream::client::{Claim, Lease};
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::request::RequestHead;
+use crate::upstream::{Endpoint, Upstream};
 
 /// The head of an upstream's answer, and the exchange that the rest of it comes from.
 pub(super) type Answer = (Parts, Box<Exchange<RequestBody>>);
@@ -47,26 +47,83 @@ pub(super) async fn send(
 ) -> Result<Answer, Refusal> {
     let snapshot = Arc::clone(context.snapshot());
     let upstream = &snapshot.upstreams[permit.upstream()];
+    admit(upstream, context)?;
+    let most = upstream.settings.limits.connections;
     let client = context.client();
     let caller = || caller(&permit, client);
+    proxy.balancer.count(upstream, context.connection().now());
+    let (mut place, mut claim) = match first(proxy, upstream, context, caller) {
+        Some(found) => found?,
+        // Waiting is rare: the future of every request need not hold what it takes.
+        None => Box::pin(wait_for_first(proxy, upstream, context, caller)).await?,
+    };
     let mut request = Some(request);
     let mut tried = Tried::default();
-    let mut next = proxy.balancer.first(upstream, context.connection().now(), caller);
-    let mut last = Refusal::NoEndpoint;
-    while let Some(place) = next {
+    loop {
         let endpoint = &upstream.members[place].endpoint;
         context.saw_endpoint(endpoint);
-        last = match send_to(proxy, endpoint, &mut request, context).await {
+        let refusal = match send_to(endpoint, claim, &mut request, context).await {
             Ok(answer) => return Ok(answer),
             Err(refusal) => refusal,
         };
         if request.is_none() {
-            break;
+            return Err(refusal);
         }
         tried.add(place);
-        next = proxy.balancer.another(upstream, &tried, context.connection().now(), caller);
+        let now = context.connection().now();
+        let next = proxy.balancer.another(upstream, &tried, now, caller).and_then(|place| {
+            Some((place, proxy.client.claim(&upstream.members[place].endpoint, most)?))
+        });
+        match next {
+            Some(next) => (place, claim) = next,
+            None => return Err(refusal),
+        }
     }
-    Err(last)
+}
+
+/// Counts the request, where there is a limit, until its answer has ended.
+fn admit(upstream: &Upstream, context: &mut RequestContext) -> Result<(), Refusal> {
+    if let Some(most) = upstream.settings.limits.in_flight {
+        context.hold(upstream.load.admit(most).ok_or(Refusal::Overloaded)?);
+    }
+    Ok(())
+}
+
+/// The endpoint for a new request, and a connection to it that may be used; `None` while all are in use.
+fn first(
+    proxy: &Proxy,
+    upstream: &Upstream,
+    context: &RequestContext,
+    caller: impl Fn() -> u64,
+) -> Option<Result<(usize, Claim), Refusal>> {
+    let most = upstream.settings.limits.connections;
+    loop {
+        match proxy.balancer.first(upstream, context.connection().now(), &caller) {
+            Pick::Member(place) => {
+                // Another worker may have been faster.
+                if let Some(claim) = proxy.client.claim(&upstream.members[place].endpoint, most) {
+                    return Some(Ok((place, claim)));
+                }
+            }
+            Pick::Nobody => return Some(Err(Refusal::NoEndpoint)),
+            Pick::Busy => return None,
+        }
+    }
+}
+
+/// Waits for [`first`] to find something.
+async fn wait_for_first(
+    proxy: &Proxy,
+    upstream: &Upstream,
+    context: &RequestContext,
+    caller: impl Fn() -> u64,
+) -> Result<(usize, Claim), Refusal> {
+    let queue = upstream.load.queue(upstream.settings.limits.pending);
+    let mut waiting = queue.ok_or(Refusal::Overloaded)?;
+    let longest = context.snapshot().config.server.timeouts.upstream_connect;
+    let look = || first(proxy, upstream, context, &caller);
+    let found = within(longest, context, |cx| waiting.poll(cx, look)).await;
+    found.unwrap_or(Err(Refusal::Overloaded))
 }
 
 /// Whose request it is, where that decides which endpoint gets it: the user, or the address of one who has none.
@@ -80,13 +137,12 @@ fn caller(permit: &Permit, client: IpAddr) -> u64 {
 /// Sends what is in `request` to `endpoint`. On an error it is still there if the endpoint, and the client's
 /// body, know nothing of it.
 async fn send_to(
-    proxy: &Proxy,
-    endpoint: &Arc<Endpoint>,
+    endpoint: &Endpoint,
+    mut claim: Claim,
     request: &mut Option<Outgoing>,
     context: &RequestContext,
 ) -> Result<Answer, Refusal> {
     let limits = context.snapshot().pool_limits;
-    let mut claim = proxy.client.claim(endpoint);
     let began = context.connection().now();
     let mut may_reuse = true;
     loop {

@@ -42,6 +42,17 @@ impl Tried {
     }
 }
 
+/// What was found for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// The member at this place.
+    Member(usize),
+    /// All that could be picked have as many connections in use as they may.
+    Busy,
+    /// All were tried, or are left out and may not be.
+    Nobody,
+}
+
 impl Balancer {
     /// # Errors
     /// The operating system has no randomness.
@@ -49,17 +60,15 @@ impl Balancer {
         Ok(Self { courses: RefCell::default(), random: Random(Cell::new(getrandom::u64()?)) })
     }
 
-    /// The place of the member that a new request goes to; `None` when all are left out and may not be tried.
-    /// `caller` is a [`hash`] of whose request it is.
-    pub fn first(
-        &self,
-        upstream: &Upstream,
-        now: Instant,
-        caller: impl Fn() -> u64,
-    ) -> Option<usize> {
+    /// Counts a new request.
+    pub fn count(&self, upstream: &Upstream, now: Instant) {
         if upstream.members.len() > 1 {
             self.with_course(upstream, now, |course| course.budget.request(now));
         }
+    }
+
+    /// Which member a new request goes to. `caller` is a [`hash`] of whose request it is.
+    pub fn first(&self, upstream: &Upstream, now: Instant, caller: impl Fn() -> u64) -> Pick {
         self.pick(upstream, &Tried::default(), now, &caller)
     }
 
@@ -75,26 +84,29 @@ impl Balancer {
         if tried.0.len() >= retries.attempts as usize {
             return None;
         }
-        let place = self.pick(upstream, tried, now, &caller)?;
+        let Pick::Member(place) = self.pick(upstream, tried, now, &caller) else { return None };
         let may = self.with_course(upstream, now, |course| course.budget.retry(now, retries));
         may.then_some(place)
     }
 
-    /// Endpoints that are left out are picked when there is nobody else, where the settings say so.
+    /// Endpoints that are left out are picked when there is nobody else, where the settings say so; that the
+    /// others are busy is no reason.
     fn pick(
         &self,
         upstream: &Upstream,
         tried: &Tried,
         now: Instant,
         caller: &impl Fn() -> u64,
-    ) -> Option<usize> {
+    ) -> Pick {
         let share = |place: usize| upstream.members[place].endpoint.share(now);
         let has_share = |place| match share(place) {
             WHOLE => true,
             share => self.random.below(WHOLE) < share,
         };
+        let most = upstream.settings.limits.connections.unwrap_or(usize::MAX);
+        let has_room = |place: usize| upstream.members[place].endpoint.in_use() < most;
         let choose = |takes: &dyn Fn(usize) -> bool| {
-            let takes = |place| !tried.has(place) && takes(place);
+            let takes = |place| !tried.has(place) && takes(place) && has_room(place);
             match upstream.settings.balance {
                 _ if upstream.members.len() == 1 => takes(0).then_some(0),
                 Balance::RoundRobin => self.in_turn(upstream, now, takes, tried.0.is_empty()),
@@ -104,12 +116,19 @@ impl Balancer {
         };
         let is_even = upstream.settings.balance != Balance::HashUser;
         let picked = if is_even { choose(&has_share) } else { None };
-        picked.or_else(|| choose(&|place| share(place) > 0)).or_else(|| {
-            match upstream.settings.when_none_is_up {
-                WhenNoneIsUp::Try => choose(&|_| true),
-                WhenNoneIsUp::Refuse => None,
-            }
-        })
+        if let Some(place) = picked.or_else(|| choose(&|place| share(place) > 0)) {
+            return Pick::Member(place);
+        }
+        let left = || (0..upstream.members.len()).filter(|&place| !tried.has(place));
+        if left().any(|place| share(place) > 0) {
+            Pick::Busy
+        } else if left().next().is_none()
+            || upstream.settings.when_none_is_up == WhenNoneIsUp::Refuse
+        {
+            Pick::Nobody
+        } else {
+            choose(&|_| true).map_or(Pick::Busy, Pick::Member)
+        }
     }
 
     /// The round goes on behind whoever is picked, so that those left out leave no burden to their neighbours. It does
@@ -274,8 +293,10 @@ mod tests {
         let mut shares = vec![0; upstream.members.len()];
         for number in 0..count {
             let caller = || hash(format!("user{number}").as_bytes());
-            let picked = balancer.pick(upstream, &tried, Instant::now(), &caller);
-            shares[picked.expect("one was not tried")] += 1;
+            match balancer.pick(upstream, &tried, Instant::now(), &caller) {
+                Pick::Member(place) => shares[place] += 1,
+                other => panic!("{other:?}"),
+            }
         }
         shares
     }
@@ -310,7 +331,7 @@ mod tests {
             for weights in [&[1][..], &[1, 2]] {
                 let tried = Tried((0..weights.len()).collect());
                 let upstream = upstream(balance, weights);
-                assert_eq!(balancer().pick(&upstream, &tried, Instant::now(), &|| 1), None);
+                assert_eq!(balancer().pick(&upstream, &tried, Instant::now(), &|| 1), Pick::Nobody);
             }
         }
     }
@@ -320,21 +341,21 @@ mod tests {
         let one = upstream(Balance::RoundRobin, &[1, 1]);
         let other = Upstream { place: 1, ..upstream(Balance::RoundRobin, &[1, 1]) };
         let balancer = balancer();
-        let pick = |upstream| balancer.first(upstream, Instant::now(), || 0).expect("a member");
+        let pick = |upstream| balancer.first(upstream, Instant::now(), || 0);
         let picked: Vec<_> = (0..4).map(|_| (pick(&one), pick(&other)).0).collect();
-        assert_eq!(picked, [0, 1, 0, 1]);
+        assert_eq!(picked, [0, 1, 0, 1].map(Pick::Member));
     }
 
     #[test]
     fn the_less_busy_of_two_is_picked() {
         let upstream = upstream(Balance::LeastRequest, &[1, 2]);
         for _ in 0..3 {
-            upstream.members[1].endpoint.begin_use();
+            upstream.members[1].endpoint.begin_use(None);
         }
         assert_eq!(shares(&upstream, &[], 50), [50, 0]);
         // Two for a weight of 1 are more than three for one of 2.
-        upstream.members[0].endpoint.begin_use();
-        upstream.members[0].endpoint.begin_use();
+        upstream.members[0].endpoint.begin_use(None);
+        upstream.members[0].endpoint.begin_use(None);
         assert_eq!(shares(&upstream, &[], 50), [0, 50]);
     }
 
@@ -360,8 +381,8 @@ mod tests {
             let now = Instant::now();
             let before = balancer().pick(&upstream, &Tried::default(), now, &caller);
             let after = balancer().pick(&upstream, &lost, now, &caller);
-            assert!(before == Some(1) || before == after, "user{number}");
-            assert_ne!(after, Some(1));
+            assert!(before == Pick::Member(1) || before == after, "user{number}");
+            assert_ne!(after, Pick::Member(1));
         }
     }
 
@@ -380,7 +401,7 @@ mod tests {
             let shares = shares(&upstream, &[], 20);
             assert!(shares[0] > 0 && shares[1] > 0, "{shares:?}");
             upstream.settings.when_none_is_up = WhenNoneIsUp::Refuse;
-            assert_eq!(balancer().first(&upstream, Instant::now(), || 1), None);
+            assert_eq!(balancer().first(&upstream, Instant::now(), || 1), Pick::Nobody);
         }
     }
 
@@ -394,5 +415,21 @@ mod tests {
         assert_ne!(another(&[0]), Some(0));
         assert!(another(&[0, 1]).is_some());
         assert_eq!(another(&[0]), None, "the budget is two");
+    }
+
+    #[test]
+    fn who_is_full_gets_nothing_and_is_no_reason_to_ask_who_is_left_out() {
+        for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::HashUser] {
+            let mut upstream = upstream(balance, &[1, 1, 1]);
+            upstream.settings.limits.connections = Some(1);
+            let first = || balancer().first(&upstream, Instant::now(), || 1);
+            upstream.members[0].endpoint.begin_use(None);
+            eject(&upstream, 2);
+            assert_eq!(first(), Pick::Member(1));
+            upstream.members[1].endpoint.begin_use(None);
+            assert_eq!(first(), Pick::Busy);
+            upstream.members[0].endpoint.end_use();
+            assert_eq!(first(), Pick::Member(0));
+        }
     }
 }

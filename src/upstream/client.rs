@@ -34,11 +34,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins to use `endpoint` for one request.
-    pub fn claim(&self, endpoint: &Arc<Endpoint>) -> Claim {
-        let pool = self.pool(endpoint);
-        endpoint.begin_use();
-        Claim { pool }
+    /// Begins to use `endpoint` for one request, unless `most` do already.
+    pub fn claim(&self, endpoint: &Arc<Endpoint>, most: Option<usize>) -> Option<Claim> {
+        endpoint.begin_use(most).then(|| Claim { pool: self.pool(endpoint) })
     }
 
     /// Closes what has been idle for too long, or was closed by its endpoint; to be called now and then.

@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use http::HeaderValue;
 
 use super::health::Unhealthy;
+use super::load::{self, Load};
 use super::settings::{Address, Health, Settings};
 use super::standing::Standing;
 
@@ -26,6 +27,7 @@ pub struct Endpoint {
     upstream: String,
     standing: Standing,
     in_use: InUse,
+    load: Arc<Load>,
 }
 
 /// On a cache line of its own: it changes with every request, and what stands beside it is read with every one.
@@ -90,21 +92,37 @@ impl Endpoint {
         self.standing.share(now)
     }
 
-    pub(super) fn begin_use(&self) {
-        self.in_use.0.fetch_add(1, Ordering::Relaxed);
+    /// Counts one more use, unless there are `most` already.
+    pub(super) fn begin_use(&self, most: Option<usize>) -> bool {
+        let count = &self.in_use.0;
+        match most {
+            Some(most) => load::enter(count, most),
+            None => {
+                count.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+        }
     }
 
     pub(super) fn end_use(&self) {
-        self.in_use.0.fetch_sub(1, Ordering::Relaxed);
+        self.in_use.0.fetch_sub(1, Ordering::SeqCst);
+        self.load.freed();
     }
 }
 
-/// Every endpoint this process has known. What is known of one outlives a reload.
+/// Every endpoint, and every upstream, this process has known. What is known of one outlives a reload.
 #[derive(Debug)]
 pub struct Registry {
     /// What the endpoints count their times from.
     epoch: Instant,
-    known: Mutex<HashMap<Key, Arc<Endpoint>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    endpoints: HashMap<Key, Arc<Endpoint>>,
+    /// By the upstream's name.
+    loads: HashMap<String, Arc<Load>>,
 }
 
 /// An upstream's name and an address: two upstreams may judge the same server differently.
@@ -128,7 +146,8 @@ impl Registry {
         address: &Address,
         settings: &Settings,
     ) -> Arc<Endpoint> {
-        let mut known = self.known.lock().expect("nothing panics while holding the registry");
+        let load = self.load(upstream);
+        let known = &mut self.known().endpoints;
         let place = known.len();
         let make = || {
             let authority = HeaderValue::try_from(address.authority());
@@ -139,12 +158,22 @@ impl Registry {
                 upstream: upstream.to_owned(),
                 standing: Standing::new(self.epoch),
                 in_use: InUse::default(),
+                load,
             })
         };
         let key = (upstream.to_owned(), address.clone());
         let endpoint = Arc::clone(known.entry(key).or_insert_with(make));
         endpoint.standing.configure(settings);
         endpoint
+    }
+
+    /// What the upstream called `upstream` has to do.
+    pub(super) fn load(&self, upstream: &str) -> Arc<Load> {
+        Arc::clone(self.known().loads.entry(upstream.to_owned()).or_default())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nothing panics while holding the registry")
     }
 }
 
@@ -162,7 +191,7 @@ mod tests {
         let registry = Registry::default();
         let first = known(&registry, "a", "app");
         let other = known(&registry, "a", "::1");
-        first.begin_use();
+        first.begin_use(None);
         assert!(Arc::ptr_eq(&first, &known(&registry, "a", "app")));
         assert_eq!(known(&registry, "a", "app").in_use(), 1);
         assert_eq!((first.place, other.place), (0, 1));

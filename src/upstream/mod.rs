@@ -10,6 +10,7 @@ mod connection;
 pub mod endpoint;
 pub mod exchange;
 pub mod health;
+pub mod load;
 pub mod request;
 pub mod settings;
 mod standing;
@@ -18,6 +19,7 @@ pub mod stream;
 use std::sync::Arc;
 
 pub use endpoint::{Endpoint, Registry};
+use load::Load;
 use settings::{Address, Settings};
 
 /// A named group of endpoints that serve the same.
@@ -31,6 +33,8 @@ pub struct Upstream {
     pub members: Vec<Member>,
     /// How they are used.
     pub settings: Settings,
+    /// What they have to do together.
+    pub load: Arc<Load>,
     /// The places of the members in the order in which they take turns.
     round: Box<[u16]>,
 }
@@ -65,6 +69,7 @@ impl Upstream {
             place,
             name: name.to_owned(),
             members: endpoints.iter().map(member).collect(),
+            load: registry.load(name),
             settings,
             round: balance::round(&weights),
         }

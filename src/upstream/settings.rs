@@ -49,6 +49,8 @@ pub struct Settings {
     pub retries: Retries,
     /// How endpoints are checked; `None`: they are not.
     pub health: Option<Health>,
+    /// How much may be asked of the upstream at once.
+    pub limits: Limits,
 }
 
 /// `balance`
@@ -108,4 +110,15 @@ pub struct Health {
     pub healthy_after: u32,
     /// So many failed ones in a row leave it out.
     pub unhealthy_after: u32,
+}
+
+/// `max_connections`, `max_pending`, `max_in_flight`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in use at once to each endpoint, those that are being made too.
+    pub connections: Option<usize>,
+    /// Requests that wait for one.
+    pub pending: usize,
+    /// Requests to the upstream, those that wait too.
+    pub in_flight: Option<usize>,
 }

@@ -29,3 +29,4 @@ mod upstream;
 mod upstream_balance;
 mod upstream_ejection;
 mod upstream_health;
+mod upstream_limits;

@@ -4,12 +4,17 @@
 
 use std::time::Duration;
 
-use crate::upstream::settings::{Balance, Ejection, Health, Retries, Settings, WhenNoneIsUp};
+use crate::upstream::settings::{
+    Balance, Ejection, Health, Limits, Retries, Settings, WhenNoneIsUp,
+};
 
 /// Every setting of an upstream, by field. Each structure is taken apart by name, so that a field that is added
 /// cannot be forgotten here.
 pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { balance, when_none_is_up, slow_start, ejection, retries, health } = settings;
+    let Settings { balance, when_none_is_up, slow_start, ejection, retries, health, limits } =
+        settings;
+    let Limits { connections, pending, in_flight } = limits;
+    let most = |most: &Option<usize>| most.map_or("none".to_owned(), |most| most.to_string());
     let Ejection { after, back_off, max_back_off } = ejection;
     let Retries { attempts, budget_percent, budget_min } = retries;
     let balance = match balance {
@@ -29,6 +34,9 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
     vec![
         ("balance", balance.to_owned()),
         ("when_none_is_up", when_none_is_up.to_owned()),
+        ("max_connections", most(connections)),
+        ("max_pending", pending.to_string()),
+        ("max_in_flight", most(in_flight)),
         ("slow_start", time(slow_start)),
         ("ejection.after", after.to_string()),
         ("ejection.back_off", time(back_off)),

@@ -24,6 +24,12 @@ pub(in crate::config) struct Upstream {
     /// When every endpoint is left out: "try" them all, or "refuse" with 503. Default: "try".
     #[schemars(extend("enum" = ["try", "refuse"]))]
     pub(in crate::config) when_none_is_up: Field<String>,
+    /// Most connections in use at once to each endpoint; further requests wait. Default: no limit.
+    pub(in crate::config) max_connections: Field<i64>,
+    /// Most requests that wait for a connection; above it 503. Default: 100.
+    pub(in crate::config) max_pending: Field<i64>,
+    /// Most requests to the upstream at once; above it 503. Default: no limit.
+    pub(in crate::config) max_in_flight: Field<i64>,
     /// How long the share of an endpoint that came back grows; "0s" for not at all. Default: "10s".
     pub(in crate::config) slow_start: Field<String>,
     /// When an endpoint is left out because requests to it failed.

@@ -1,7 +1,7 @@
 //! What is refused in `[roles]`, `[upstreams]` and `[[routes]]`.
 
 use super::{check, good};
-use crate::upstream::settings::{Balance, Settings, WhenNoneIsUp};
+use crate::upstream::settings::{Balance, Limits, Settings, WhenNoneIsUp};
 
 #[test]
 fn roles() {
@@ -96,6 +96,27 @@ fn how_endpoints_are_used() {
             "11:12: this number is too small; write a number from 1 to 10",
             "12:18: this number is too large; write a number from 0 to 100",
             "13:14: this number is too small",
+        ],
+    );
+}
+
+#[test]
+fn how_much_may_be_asked_of_an_upstream() {
+    let limits = |lines: &str| {
+        let config = good(&format!("[upstreams.a]\nendpoints = ['http://a']\n{lines}"));
+        let Limits { connections, pending, in_flight } = config.upstreams[0].settings.limits;
+        (connections, pending, in_flight)
+    };
+    assert_eq!(limits(""), (None, 100, None));
+    let lines = "max_connections = 1\nmax_pending = 0\nmax_in_flight = 1000000";
+    assert_eq!(limits(lines), (Some(1), 0, Some(1_000_000)));
+    check(
+        "[upstreams.a]\nendpoints = ['http://a']\nmax_connections = 0\nmax_pending = -1\n\
+         max_in_flight = 1000001",
+        &[
+            "3:19: this number is too small; write a number from 1 to 1000000",
+            "4:15: this number is too small; write a number from 0 to 1000000",
+            "5:17: this number is too large",
         ],
     );
 }

@@ -2,14 +2,24 @@
 //!
 //! Never here: the endpoints.
 
+use std::ops::RangeInclusive;
+
 use crate::config::check::Check;
 use crate::config::limits::{self, Bounds};
 use crate::config::raw::{self, Field, Section};
-use crate::upstream::settings::{Balance, Ejection, Health, Retries, Settings, WhenNoneIsUp};
+use crate::upstream::settings::{
+    Balance, Ejection, Health, Limits, Retries, Settings, WhenNoneIsUp,
+};
 
 /// The settings of the upstream `name`.
 pub(super) fn settings(check: &mut Check<'_>, name: &str, fields: raw::Upstream) -> Settings {
+    let limits = Limits {
+        connections: most(check, fields.max_connections, limits::MAX_CONNECTIONS),
+        pending: number(check, fields.max_pending, &limits::MAX_PENDING) as usize,
+        in_flight: most(check, fields.max_in_flight, limits::MAX_IN_FLIGHT),
+    };
     Settings {
+        limits,
         balance: balance(check, fields.balance),
         when_none_is_up: check.one_of(
             fields.when_none_is_up,
@@ -84,6 +94,11 @@ fn health(check: &mut Check<'_>, name: &str, section: Section<raw::Health>) -> O
         healthy_after: number(check, raw.healthy_after, &limits::HEALTHY_AFTER),
         unhealthy_after: number(check, raw.unhealthy_after, &limits::UNHEALTHY_AFTER),
     })
+}
+
+fn most(check: &mut Check<'_>, field: Field<i64>, range: RangeInclusive<u64>) -> Option<usize> {
+    let number = check.number(field, *range.start(), *range.end())?;
+    Some(usize::try_from(number).expect("every maximum of these fits in 32 bits"))
 }
 
 fn number(check: &mut Check<'_>, field: Field<i64>, bounds: &Bounds<u64>) -> u32 {
