@@ -81,5 +81,7 @@ pub(super) const UPSTREAMS_MAX: usize = 256;
 pub(super) const ENDPOINTS_MAX: usize = 256;
 pub(super) const ROUTES_MAX: usize = 10_000;
 pub(super) const HEALTH_PATH_BYTES_MAX: usize = 1_024;
+/// unix(7): what fits into an address, with a zero behind it.
+pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// RFC 1035 §2.3.4.
 pub(super) const HOST_BYTES_MAX: usize = 253;

@@ -25,6 +25,7 @@ use crate::upstream::balance::{Pick, Tried, hash};
 use crate::upstream::client::{Claim, Lease};
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::request::RequestHead;
+use crate::upstream::settings::Host;
 use crate::upstream::{Endpoint, Upstream};
 
 /// The head of an upstream's answer, and the exchange that the rest of it comes from.
@@ -62,6 +63,9 @@ pub(super) async fn send(
     loop {
         let endpoint = &upstream.members[place].endpoint;
         context.saw_endpoint(endpoint);
+        if let (Host::Endpoint, Some(request)) = (&upstream.settings.host, &mut request) {
+            request.head.set_host(endpoint.authority().as_bytes());
+        }
         let refusal = match send_to(endpoint, claim, &mut request, context).await {
             Ok(answer) => return Ok(answer),
             Err(refusal) => refusal,

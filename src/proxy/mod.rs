@@ -48,6 +48,7 @@ use crate::telemetry::access_log::WorkerLog;
 use crate::upstream::balance::Balancer;
 use crate::upstream::client::Client;
 use crate::upstream::request::{Framing, RequestHead};
+use crate::upstream::settings::Host;
 use body::{RequestBody, ResponseBody, Upload};
 use context::RequestContext;
 use error::Refusal;
@@ -168,13 +169,19 @@ fn permitted(
 ) -> Result<(Permit, RequestHead), Refusal> {
     let (permit, survey) = admit(&mut head, context)?;
     let snapshot = context.snapshot();
+    let upstream = &snapshot.upstreams[permit.upstream()];
     let vouched = Vouched {
         names: &snapshot.config.identity,
         identity: permit.identity().map(|identity| &**identity),
         request_id: context.request_id(),
         via: context.connection().via(),
         peer_is_trusted: context.peer_is_trusted(),
-        default_host: snapshot.upstreams[permit.upstream()].members[0].endpoint.authority(),
+        default_host: upstream.members[0].endpoint.authority(),
+        other_host: match &upstream.settings.host {
+            Host::Literal(host) => Some(host),
+            // The endpoint is not chosen yet.
+            Host::Keep | Host::Endpoint => None,
+        },
         framing,
     };
     let head = headers::prepare(head, &survey, &vouched);

@@ -100,7 +100,7 @@ impl AsyncWrite for Wire {
         if bufs.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        write_gathered(&mut self.stream.borrow_mut(), cx, bufs)
+        write_gathered(&mut *self.stream.borrow_mut(), cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

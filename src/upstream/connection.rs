@@ -8,11 +8,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::Endpoint;
 use super::settings::Address;
-use super::stream::write_gathered;
+use super::stream::Stream;
 
 /// How much is read at first: a head and a small body.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -23,7 +23,7 @@ const MAX_READ_BYTES: usize = 64 * 1024;
 /// A connection to an endpoint. While it is idle it holds no memory for bytes.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes that came and were not taken yet.
     pub(super) unread: Bytes,
     read_bytes: usize,
@@ -31,9 +31,14 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Self> {
-        let Address::Tcp { host, port } = &endpoint.address;
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
-        stream.set_nodelay(true)?;
+        let stream = match endpoint.address() {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Stream::Tcp(stream)
+            }
+            Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+        };
         Ok(Self { stream, unread: Bytes::new(), read_bytes: FIRST_READ_BYTES })
     }
 
@@ -74,6 +79,6 @@ impl Connection {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        write_gathered(&mut self.stream, cx, pieces)
+        self.stream.poll_write_gathered(cx, pieces)
     }
 }

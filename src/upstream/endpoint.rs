@@ -22,7 +22,8 @@ use super::standing::Standing;
 pub struct Endpoint {
     /// Its place in the [`Registry`]; stays the same over reloads.
     pub(super) place: usize,
-    pub(super) address: Address,
+    address: Address,
+    name: String,
     authority: HeaderValue,
     upstream: String,
     standing: Standing,
@@ -36,14 +37,18 @@ pub struct Endpoint {
 struct InUse(AtomicUsize);
 
 impl Endpoint {
-    /// `host:port`, what logs name it by.
+    /// `host:port` or `unix:path`, what logs name it by.
     pub fn name(&self) -> &str {
-        self.authority.to_str().expect("a checked host is ASCII")
+        &self.name
     }
 
-    /// `host:port` as a `Host` value, for clients that sent none.
+    /// What a `Host` field calls it.
     pub fn authority(&self) -> &HeaderValue {
         &self.authority
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// How many connections to it serve a request or are being made for one, of all workers.
@@ -153,6 +158,10 @@ impl Registry {
             let authority = HeaderValue::try_from(address.authority());
             Arc::new(Endpoint {
                 place,
+                name: match address {
+                    Address::Tcp { .. } => address.authority(),
+                    Address::Unix(_) => address.to_string(),
+                },
                 address: address.clone(),
                 authority: authority.expect("a checked host is header-safe"),
                 upstream: upstream.to_owned(),

@@ -11,14 +11,14 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderValue, Method};
 use tokio::task::AbortHandle;
 
 use super::answer::{self, Malformed};
 use super::connection::Connection;
 use super::exchange::MAX_HEAD_BYTES;
 use super::request::{Framing, RequestHead};
-use super::settings::Health;
+use super::settings::{Health, Host, Settings};
 use super::{Endpoint, Upstream};
 
 /// Endpoints are checked up to this part of the interval later, so that not all are checked at once.
@@ -33,6 +33,7 @@ pub struct HealthChecks {
 
 #[derive(Debug)]
 struct Running {
+    host: Host,
     health: Health,
     task: AbortHandle,
 }
@@ -48,14 +49,16 @@ impl HealthChecks {
     pub fn follow(&mut self, upstreams: &[Upstream]) {
         let mut before = std::mem::take(&mut self.running);
         for upstream in upstreams {
-            let Some(health) = &upstream.settings.health else { continue };
+            let Settings { host, health: Some(health), .. } = &upstream.settings else { continue };
             for member in &upstream.members {
                 let place = member.endpoint.place;
-                let same = before.remove(&place).filter(|running| running.health == *health);
-                let running = same.unwrap_or_else(|| {
-                    let check = keep_checking(Arc::clone(&member.endpoint), health.clone());
-                    let task = tokio::spawn(check).abort_handle();
-                    Running { health: health.clone(), task }
+                let is_same =
+                    |running: &Running| running.health == *health && running.host == *host;
+                let running = before.remove(&place).filter(is_same).unwrap_or_else(|| {
+                    let (host, health) = (host.clone(), health.clone());
+                    let endpoint = Arc::clone(&member.endpoint);
+                    let check = keep_checking(endpoint, host.clone(), health.clone());
+                    Running { host, health, task: tokio::spawn(check).abort_handle() }
                 });
                 self.running.insert(place, running);
             }
@@ -63,10 +66,15 @@ impl HealthChecks {
     }
 }
 
-async fn keep_checking(endpoint: Arc<Endpoint>, health: Health) {
+async fn keep_checking(endpoint: Arc<Endpoint>, host: Host, health: Health) {
+    let host = match &host {
+        Host::Literal(host) => host,
+        Host::Keep | Host::Endpoint => endpoint.authority(),
+    };
     loop {
         tokio::time::sleep(jitter(health.interval)).await;
-        let checked = tokio::time::timeout(health.timeout, check(&endpoint, &health.path)).await;
+        let checked =
+            tokio::time::timeout(health.timeout, check(&endpoint, host, &health.path)).await;
         let result = checked.unwrap_or(Err(Unhealthy::Silent));
         endpoint.checked(result, &health, Instant::now());
         tokio::time::sleep(health.interval).await;
@@ -115,9 +123,9 @@ impl std::fmt::Display for Unhealthy {
 }
 
 /// GETs `path` on a connection of its own. Good is what is neither the client's nor the server's fault: below 400.
-async fn check(endpoint: &Endpoint, path: &str) -> Result<(), Unhealthy> {
+async fn check(endpoint: &Endpoint, host: &HeaderValue, path: &str) -> Result<(), Unhealthy> {
     let mut head = RequestHead::new(&Method::GET, path);
-    head.push("host", endpoint.authority().as_bytes());
+    head.push_host(host.as_bytes());
     head.push("user-agent", b"keyward (health check)");
     head.push("connection", b"close");
     let head = head.end(Framing::Empty);

@@ -3,7 +3,10 @@
 //! Never here: what a field of the file may hold (the configuration's check knows), or anything that happens.
 
 use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
 use std::time::Duration;
+
+use http::HeaderValue;
 
 /// Where an endpoint is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,12 +18,16 @@ pub enum Address {
         /// Never 0.
         port: u16,
     },
+    /// `unix:PATH`
+    Unix(PathBuf),
 }
 
 impl Address {
-    /// What a request's `Host` calls it: `HOST:PORT`, an IPv6 address in brackets (RFC 3986 §3.2.2).
+    /// What a request's `Host` calls it: `HOST:PORT`, an IPv6 address in brackets (RFC 3986 §3.2.2); `localhost`
+    /// behind a Unix socket.
     pub fn authority(&self) -> String {
         match self {
+            Self::Unix(_) => "localhost".to_owned(),
             Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
             Self::Tcp { host, port } => format!("{host}:{port}"),
         }
@@ -30,7 +37,10 @@ impl Address {
 /// As the configuration writes it.
 impl Display for Address {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        match self {
+            Self::Tcp { .. } => write!(f, "http://{}", self.authority()),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
@@ -39,6 +49,8 @@ impl Display for Address {
 pub struct Settings {
     /// Which endpoint is next.
     pub balance: Balance,
+    /// What an endpoint is told as `Host`.
+    pub host: Host,
     /// What happens when every endpoint is left out.
     pub when_none_is_up: WhenNoneIsUp,
     /// How long the share of an endpoint that came back grows.
@@ -63,6 +75,18 @@ pub enum Balance {
     LeastRequest,
     /// The requests of a user always to the same one, while it is there.
     HashUser,
+}
+
+/// `host`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Host {
+    /// What the client said.
+    #[default]
+    Keep,
+    /// The endpoint's own host and port.
+    Endpoint,
+    /// This.
+    Literal(HeaderValue),
 }
 
 /// `when_none_is_up`

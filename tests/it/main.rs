@@ -26,6 +26,7 @@ mod shutdown;
 mod streaming;
 mod upgrade;
 mod upstream;
+mod upstream_address;
 mod upstream_balance;
 mod upstream_ejection;
 mod upstream_health;

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use crate::upstream::settings::{
-    Balance, Ejection, Health, Limits, Retries, Settings, WhenNoneIsUp,
+    Balance, Ejection, Health, Host, Limits, Retries, Settings, WhenNoneIsUp,
 };
 
 /// Every setting of an upstream, by field. Each structure is taken apart by name, so that a field that is added
 /// cannot be forgotten here.
 pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { balance, when_none_is_up, slow_start, ejection, retries, health, limits } =
+    let Settings { balance, host, when_none_is_up, slow_start, ejection, retries, health, limits } =
         settings;
     let Limits { connections, pending, in_flight } = limits;
     let most = |most: &Option<usize>| most.map_or("none".to_owned(), |most| most.to_string());
@@ -21,6 +21,11 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
         Balance::RoundRobin => "round_robin",
         Balance::LeastRequest => "least_request",
         Balance::HashUser => "hash_user",
+    };
+    let host = match host {
+        Host::Keep => "keep".to_owned(),
+        Host::Endpoint => "endpoint".to_owned(),
+        Host::Literal(host) => String::from_utf8_lossy(host.as_bytes()).into_owned(),
     };
     let when_none_is_up = match when_none_is_up {
         WhenNoneIsUp::Try => "try",
@@ -33,6 +38,7 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
     });
     vec![
         ("balance", balance.to_owned()),
+        ("host", host),
         ("when_none_is_up", when_none_is_up.to_owned()),
         ("max_connections", most(connections)),
         ("max_pending", pending.to_string()),

@@ -16,11 +16,13 @@ use super::{Field, Given, Section, Table};
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["endpoints"]))]
 pub(in crate::config) struct Upstream {
-    /// Its servers, `"http://HOST[:PORT]"` or `{ url = "…", weight = 2 }`.
+    /// Its servers, `"http://HOST[:PORT]"`, `"unix:PATH"` or `{ url = "…", weight = 2 }`.
     pub(in crate::config) endpoints: Field<Vec<Given<Endpoint>>>,
     /// Which endpoint is next: "round_robin", "least_request" (the less busy of two at random) or "hash_user" (a user's requests always to the same one). Default: "round_robin".
     #[schemars(extend("enum" = ["round_robin", "least_request", "hash_user"]))]
     pub(in crate::config) balance: Field<String>,
+    /// What an endpoint is told as Host: "keep" what the client said, the "endpoint"'s own, or any other. Default: "keep".
+    pub(in crate::config) host: Field<String>,
     /// When every endpoint is left out: "try" them all, or "refuse" with 503. Default: "try".
     #[schemars(extend("enum" = ["try", "refuse"]))]
     pub(in crate::config) when_none_is_up: Field<String>,
@@ -68,7 +70,7 @@ pub(in crate::config) struct Retries {
 #[derive(Debug, JsonSchema)]
 #[schemars(inline, untagged)]
 pub(in crate::config) enum Endpoint {
-    /// "http://HOST[:PORT]".
+    /// "http://HOST[:PORT]" or "unix:PATH".
     Url(String),
     /// With its weight.
     Table(Table<WeightedEndpoint>),
@@ -79,7 +81,7 @@ pub(in crate::config) enum Endpoint {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["url"]))]
 pub(in crate::config) struct WeightedEndpoint {
-    /// Where it is: "http://HOST[:PORT]".
+    /// Where it is: "http://HOST[:PORT]" or "unix:PATH".
     pub(in crate::config) url: Field<String>,
     /// How much it takes, measured by the others. Default: 1.
     pub(in crate::config) weight: Field<i64>,

@@ -1,7 +1,7 @@
 //! What is refused in `[roles]`, `[upstreams]` and `[[routes]]`.
 
 use super::{check, good};
-use crate::upstream::settings::{Balance, Limits, Settings, WhenNoneIsUp};
+use crate::upstream::settings::{Address, Balance, Host, Limits, Settings, WhenNoneIsUp};
 
 #[test]
 fn roles() {
@@ -122,6 +122,44 @@ fn how_much_may_be_asked_of_an_upstream() {
 }
 
 #[test]
+fn unix_sockets() {
+    let path = |socket: &str| {
+        let config = good(&format!("upstreams.a.endpoints = ['unix:{socket}']"));
+        config.upstreams[0].endpoints[0].address.clone()
+    };
+    assert_eq!(path("/run/app.sock"), Address::Unix("/run/app.sock".into()));
+    assert_eq!(path("app.sock"), Address::Unix("etc/app.sock".into()));
+    path(&format!("/{}", "a".repeat(106)));
+    let long = format!("/{}", "a".repeat(107));
+    check(
+        &format!("upstreams.a.endpoints = ['unix:{long}', 'unix:/x', 'unix:/x']"),
+        &[
+            &format!("1:26: \"unix:{long}\" names no Unix socket"),
+            r#"1:154: "unix:/x" is listed twice"#,
+        ],
+    );
+}
+
+#[test]
+fn what_an_endpoint_is_told_as_host() {
+    let host = |host: &str| {
+        let config =
+            good(&format!("upstreams.a = {{ endpoints = ['http://a'], host = '{host}' }}"));
+        config.upstreams[0].settings.host.clone()
+    };
+    assert_eq!((host("keep"), host("endpoint")), (Host::Keep, Host::Endpoint));
+    for literal in ["app.example", "app.example:8080", "[::1]:80"] {
+        assert_eq!(host(literal), Host::Literal(literal.parse().expect("a value")));
+    }
+    for wrong in ["", "a b", "http://a", "a/b", "me@a"] {
+        check(
+            &format!("upstreams.a = {{ endpoints = ['http://a'], host = '{wrong}' }}"),
+            &[&format!("1:50: {wrong:?} cannot stand in Host; write \"keep\", \"endpoint\", or")],
+        );
+    }
+}
+
+#[test]
 fn health_checks() {
     let config = good("upstreams.a = { endpoints = ['http://a'], health = { path = '/up?a=b' } }");
     let health = config.upstreams[0].settings.health.as_ref().expect("the section is there");
@@ -158,7 +196,9 @@ fn endpoints() {
         ("localhost", r#""localhost" does not begin with http://; write "http://localhost""#),
         ("ftp://a", r#""ftp://a" does not begin with http://; write "http://HOST""#),
         ("https://a", "https to an upstream is not supported by this version"),
-        ("unix:/run/a", "Unix sockets are not supported by this version"),
+        ("/run/a", r#""/run/a" names no Unix socket; write "unix:/run/app.sock""#),
+        ("unix:", r#""unix:" names no Unix socket"#),
+        ("unix:///run/a", r#""unix:///run/a" names no Unix socket"#),
         ("http://u:p@a", "an endpoint takes no user and password"),
         ("u:p@a", "an endpoint takes no user and password"),
         ("http://a/", r#""http://a/" says more than host and port"#),

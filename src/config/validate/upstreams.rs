@@ -71,13 +71,12 @@ fn endpoints(
     let mut endpoints: Vec<Endpoint> = Vec::with_capacity(array.get_ref().len());
     for given in array.into_inner() {
         let Some((text, weight)) = endpoint(check, given) else { continue };
-        match url::parse(&text.value) {
-            Ok(address) if endpoints.iter().any(|other| other.address == address) => {
-                let message = format!("{} is listed twice", text.shown);
-                check.fault(text.span, message, "remove one of the two");
-            }
-            Ok(address) => endpoints.push(Endpoint { address, weight }),
-            Err(problem) => url::refuse(check, text, problem),
+        let Some((address, text)) = url::address(check, text) else { continue };
+        if endpoints.iter().any(|other| other.address == address) {
+            let message = format!("{} is listed twice", text.shown);
+            check.fault(text.span, message, "remove one of the two");
+        } else {
+            endpoints.push(Endpoint { address, weight });
         }
     }
     endpoints

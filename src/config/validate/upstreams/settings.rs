@@ -4,11 +4,14 @@
 
 use std::ops::RangeInclusive;
 
+use http::HeaderValue;
+
+use super::url;
 use crate::config::check::Check;
 use crate::config::limits::{self, Bounds};
 use crate::config::raw::{self, Field, Section};
 use crate::upstream::settings::{
-    Balance, Ejection, Health, Limits, Retries, Settings, WhenNoneIsUp,
+    Balance, Ejection, Health, Host, Limits, Retries, Settings, WhenNoneIsUp,
 };
 
 /// The settings of the upstream `name`.
@@ -21,6 +24,7 @@ pub(super) fn settings(check: &mut Check<'_>, name: &str, fields: raw::Upstream)
     Settings {
         limits,
         balance: balance(check, fields.balance),
+        host: host(check, fields.host),
         when_none_is_up: check.one_of(
             fields.when_none_is_up,
             WhenNoneIsUp::default(),
@@ -43,6 +47,23 @@ fn balance(check: &mut Check<'_>, field: Field<String>) -> Balance {
             ("hash_user", Balance::HashUser),
         ],
     )
+}
+
+fn host(check: &mut Check<'_>, field: Field<String>) -> Host {
+    let Some(text) = check.text(field) else { return Host::Keep };
+    match text.value.as_str() {
+        "keep" => Host::Keep,
+        "endpoint" => Host::Endpoint,
+        other => match HeaderValue::try_from(other) {
+            Ok(host) if url::is_authority(other) => Host::Literal(host),
+            _ => {
+                let message = format!("{} cannot stand in Host", text.shown);
+                let help = "write \"keep\", \"endpoint\", or a name such as \"app.example\"";
+                check.fault(text.span, message, help);
+                Host::Keep
+            }
+        },
+    }
 }
 
 fn ejection(check: &mut Check<'_>, name: &str, section: Section<raw::Ejection>) -> Ejection {

@@ -1,18 +1,18 @@
-//! Where an endpoint is, read from its URL.
+//! Where an endpoint is, read from `http://HOST[:PORT]` or `unix:PATH`.
 //!
 //! Never here: what else an endpoint may have.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::check::{Check, Text};
-use crate::config::limits::HOST_BYTES_MAX;
+use crate::config::limits::{HOST_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
 use crate::upstream::settings::Address;
 
 const DEFAULT_PORT: u16 = 80;
 
 /// Why a text is no endpoint. `Display` would hide which remedy fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
+enum Problem {
     Scheme,
     Https,
     Unix,
@@ -22,7 +22,30 @@ pub(super) enum Problem {
     Port,
 }
 
-pub(super) fn refuse(check: &mut Check<'_>, text: Text, problem: Problem) {
+/// Reads where an endpoint is; anything else is a fault.
+pub(super) fn address(check: &mut Check<'_>, text: Text) -> Option<(Address, Text)> {
+    let found = match text.value.strip_prefix("unix:") {
+        Some(path) => socket(check, path),
+        None => parse(&text.value),
+    };
+    match found {
+        Ok(address) => Some((address, text)),
+        Err(problem) => {
+            refuse(check, text, problem);
+            None
+        }
+    }
+}
+
+/// A socket's path, relative to the file's folder.
+fn socket(check: &Check<'_>, path: &str) -> Result<Address, Problem> {
+    let is_path = !path.is_empty() && !path.starts_with("//") && !path.contains('\0');
+    let path = check.in_folder(path);
+    let fits = path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX;
+    if is_path && fits { Ok(Address::Unix(path)) } else { Err(Problem::Unix) }
+}
+
+fn refuse(check: &mut Check<'_>, text: Text, problem: Problem) {
     let form = match parse(&format!("http://{}", text.value)) {
         Ok(_) if text.is_literal() => format!("write \"http://{}\"", text.value),
         _ => "write \"http://HOST\" or \"http://HOST:PORT\"".to_owned(),
@@ -35,7 +58,10 @@ pub(super) fn refuse(check: &mut Check<'_>, text: Text, problem: Problem) {
             "https to an upstream is not supported by this version".to_owned(),
             "write \"http://…\", and keep the way to it private",
         ),
-        Problem::Unix => ("Unix sockets are not supported by this version".to_owned(), form),
+        Problem::Unix => (
+            format!("{} names no Unix socket", text.shown),
+            "write \"unix:/run/app.sock\", with a path of 107 bytes at most",
+        ),
         Problem::Path => (
             format!("{} says more than host and port", text.shown),
             "end it behind the port: the client's path and query are forwarded as they are",
@@ -47,11 +73,16 @@ pub(super) fn refuse(check: &mut Check<'_>, text: Text, problem: Problem) {
     check.fault(text.span, message, help);
 }
 
+/// Whether `text` can stand in `Host`: `HOST[:PORT]`.
+pub(super) fn is_authority(text: &str) -> bool {
+    parse(&format!("http://{text}")).is_ok()
+}
+
 /// Reads `http://HOST[:PORT]` (RFC 3986 §3.2 without user information).
-pub(super) fn parse(text: &str) -> Result<Address, Problem> {
+fn parse(text: &str) -> Result<Address, Problem> {
     let (scheme, rest) = text.split_once("://").ok_or(match text.contains('@') {
         true => Problem::UserInfo,
-        false if text.starts_with("unix:") || text.starts_with('/') => Problem::Unix,
+        false if text.starts_with('/') => Problem::Unix,
         false => Problem::Scheme,
     })?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -61,7 +92,6 @@ pub(super) fn parse(text: &str) -> Result<Address, Problem> {
     match scheme.to_ascii_lowercase().as_str() {
         "http" => {}
         "https" => return Err(Problem::Https),
-        "unix" => return Err(Problem::Unix),
         _ => return Err(Problem::Scheme),
     }
     if authority.len() != rest.len() {
