@@ -51,6 +51,7 @@ pub(super) const BODY_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 pub(super) const UPSTREAM_IDLE: Bounds<u64> = bounds(256, 0, 65_536);
 /// Beyond a hundredfold, a server wants an upstream of its own.
 pub(super) const WEIGHT: Bounds<u64> = bounds(1, 1, 100);
+pub(super) const DNS_REFRESH: Bounds<Duration> = bounds(s(30), s(1), s(DAY_S));
 /// Without a default: there is no limit.
 pub(super) const MAX_CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 pub(super) const MAX_IN_FLIGHT: RangeInclusive<u64> = 1..=1_000_000;

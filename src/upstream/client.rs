@@ -2,7 +2,7 @@
 //!
 //! Never here: what goes over a connection (see [`Exchange`]), or whether a request may be tried again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -39,20 +39,28 @@ impl Client {
         endpoint.begin_use(most).then(|| Claim { pool: self.pool(endpoint) })
     }
 
-    /// Closes what has been idle for too long, or was closed by its endpoint; to be called now and then.
+    /// Closes what has been idle for too long, was closed by its endpoint, or leads to where its name no longer
+    /// does; to be called now and then.
     pub fn prune(&self, now: Instant, limits: PoolLimits) {
         for pool in self.pools.borrow().iter().flatten() {
+            let generation = pool.endpoint.addresses().generation();
+            if pool.generation.replace(generation) != generation {
+                pool.idle.borrow_mut().clear();
+            }
             pool.idle.borrow_mut().retain(|idle| idle.is_good(now, limits));
         }
     }
 
     fn pool(&self, endpoint: &Arc<Endpoint>) -> Rc<Pool> {
-        let mut pools = self.pools.borrow_mut();
-        if pools.len() <= endpoint.place {
-            pools.resize_with(endpoint.place + 1, || None);
+        let (place, mut pools) = (endpoint.place(), self.pools.borrow_mut());
+        if pools.len() <= place {
+            pools.resize_with(place + 1, || None);
         }
-        let make = || Rc::new(Pool { endpoint: Arc::clone(endpoint), idle: RefCell::default() });
-        Rc::clone(pools[endpoint.place].get_or_insert_with(make))
+        let make = || {
+            let generation = Cell::new(endpoint.addresses().generation());
+            Rc::new(Pool { endpoint: Arc::clone(endpoint), generation, idle: RefCell::default() })
+        };
+        Rc::clone(pools[place].get_or_insert_with(make))
     }
 }
 
@@ -99,6 +107,8 @@ impl Claim {
 #[derive(Debug)]
 struct Pool {
     endpoint: Arc<Endpoint>,
+    /// Of the endpoint's addresses, when they were last looked at.
+    generation: Cell<usize>,
     idle: RefCell<VecDeque<Idle>>,
 }
 

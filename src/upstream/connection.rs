@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Endpoint;
+use super::names;
 use super::settings::Address;
 use super::stream::Stream;
 
@@ -32,11 +33,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Self> {
         let stream = match endpoint.address() {
-            Address::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Stream::Tcp(stream)
-            }
+            Address::Tcp { host, port } => Stream::Tcp(connect(endpoint, host, *port).await?),
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
         };
         Ok(Self { stream, unread: Bytes::new(), read_bytes: FIRST_READ_BYTES })
@@ -81,4 +78,24 @@ impl Connection {
     ) -> Poll<io::Result<usize>> {
         self.stream.poll_write_gathered(cx, pieces)
     }
+}
+
+/// Connects to any of the addresses of `host`, beginning with the one whose turn it is.
+async fn connect(endpoint: &Endpoint, host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses = endpoint.addresses().in_turn();
+    if addresses.is_empty() {
+        addresses = names::look_up(host, port).await?;
+        endpoint.addresses().renew(addresses.clone());
+    }
+    let mut last = io::ErrorKind::NotFound.into();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

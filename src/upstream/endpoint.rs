@@ -14,6 +14,7 @@ use http::HeaderValue;
 
 use super::health::Unhealthy;
 use super::load::{self, Load};
+use super::names::Addresses;
 use super::settings::{Address, Health, Settings};
 use super::standing::Standing;
 
@@ -21,8 +22,9 @@ use super::standing::Standing;
 #[derive(Debug)]
 pub struct Endpoint {
     /// Its place in the [`Registry`]; stays the same over reloads.
-    pub(super) place: usize,
+    place: usize,
     address: Address,
+    addresses: Addresses,
     name: String,
     authority: HeaderValue,
     upstream: String,
@@ -47,8 +49,18 @@ impl Endpoint {
         &self.authority
     }
 
+    /// Its place in the [`Registry`].
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Where its address leads.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// How many connections to it serve a request or are being made for one, of all workers.
@@ -163,6 +175,7 @@ impl Registry {
                     Address::Unix(_) => address.to_string(),
                 },
                 address: address.clone(),
+                addresses: Addresses::new(address),
                 authority: authority.expect("a checked host is header-safe"),
                 upstream: upstream.to_owned(),
                 standing: Standing::new(self.epoch),

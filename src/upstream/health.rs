@@ -5,68 +5,42 @@
 //!
 //! Never here: what an endpoint that fails its checks still gets (its [`standing`](super::standing) says).
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use http::{HeaderValue, Method};
-use tokio::task::AbortHandle;
 
 use super::answer::{self, Malformed};
 use super::connection::Connection;
 use super::exchange::MAX_HEAD_BYTES;
 use super::request::{Framing, RequestHead};
 use super::settings::{Health, Host, Settings};
+use super::tasks::Tasks;
 use super::{Endpoint, Upstream};
+use http::{HeaderValue, Method};
 
 /// Endpoints are checked up to this part of the interval later, so that not all are checked at once.
 const JITTER: u32 = 10;
 
 /// The checks that run; dropped, they stop.
 #[derive(Debug, Default)]
-pub struct HealthChecks {
-    /// By [`Endpoint::place`].
-    running: HashMap<usize, Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    host: Host,
-    health: Health,
-    task: AbortHandle,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+pub struct HealthChecks(Tasks<(Host, Health)>);
 
 impl HealthChecks {
     /// Checks the endpoints of `upstreams` from now on, and no others. To be called within a runtime.
     pub fn follow(&mut self, upstreams: &[Upstream]) {
-        let mut before = std::mem::take(&mut self.running);
-        for upstream in upstreams {
-            let Settings { host, health: Some(health), .. } = &upstream.settings else { continue };
-            for member in &upstream.members {
-                let place = member.endpoint.place;
-                let is_same =
-                    |running: &Running| running.health == *health && running.host == *host;
-                let running = before.remove(&place).filter(is_same).unwrap_or_else(|| {
-                    let (host, health) = (host.clone(), health.clone());
-                    let endpoint = Arc::clone(&member.endpoint);
-                    let check = keep_checking(endpoint, host.clone(), health.clone());
-                    Running { host, health, task: tokio::spawn(check).abort_handle() }
-                });
-                self.running.insert(place, running);
-            }
-        }
+        let checked = upstreams.iter().flat_map(|upstream| {
+            let Settings { host, health, .. } = &upstream.settings;
+            let check = |endpoint: &Arc<Endpoint>| {
+                Some((Arc::clone(endpoint), (host.clone(), health.clone()?)))
+            };
+            upstream.members.iter().filter_map(move |member| check(&member.endpoint))
+        });
+        self.0.follow(checked, keep_checking);
     }
 }
 
-async fn keep_checking(endpoint: Arc<Endpoint>, host: Host, health: Health) {
+async fn keep_checking(endpoint: Arc<Endpoint>, (host, health): (Host, Health)) {
     let host = match &host {
         Host::Literal(host) => host,
         Host::Keep | Host::Endpoint => endpoint.authority(),

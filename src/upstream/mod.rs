@@ -11,10 +11,12 @@ pub mod endpoint;
 pub mod exchange;
 pub mod health;
 pub mod load;
+pub mod names;
 pub mod request;
 pub mod settings;
 mod standing;
 pub mod stream;
+mod tasks;
 
 use std::sync::Arc;
 

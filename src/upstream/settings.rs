@@ -3,6 +3,7 @@
 //! Never here: what a field of the file may hold (the configuration's check knows), or anything that happens.
 
 use std::fmt::{self, Display, Formatter};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,11 @@ pub enum Address {
 }
 
 impl Address {
+    /// Whether it has to be looked up where that is.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
+    }
+
     /// What a request's `Host` calls it: `HOST:PORT`, an IPv6 address in brackets (RFC 3986 §3.2.2); `localhost`
     /// behind a Unix socket.
     pub fn authority(&self) -> String {
@@ -51,6 +57,8 @@ pub struct Settings {
     pub balance: Balance,
     /// What an endpoint is told as `Host`.
     pub host: Host,
+    /// How often the names of endpoints are looked up.
+    pub dns_refresh: Duration,
     /// What happens when every endpoint is left out.
     pub when_none_is_up: WhenNoneIsUp,
     /// How long the share of an endpoint that came back grows.

@@ -11,8 +11,17 @@ use crate::upstream::settings::{
 /// Every setting of an upstream, by field. Each structure is taken apart by name, so that a field that is added
 /// cannot be forgotten here.
 pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { balance, host, when_none_is_up, slow_start, ejection, retries, health, limits } =
-        settings;
+    let Settings {
+        balance,
+        host,
+        dns_refresh,
+        when_none_is_up,
+        slow_start,
+        ejection,
+        retries,
+        health,
+        limits,
+    } = settings;
     let Limits { connections, pending, in_flight } = limits;
     let most = |most: &Option<usize>| most.map_or("none".to_owned(), |most| most.to_string());
     let Ejection { after, back_off, max_back_off } = ejection;
@@ -39,6 +48,7 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
     vec![
         ("balance", balance.to_owned()),
         ("host", host),
+        ("dns_refresh", time(dns_refresh)),
         ("when_none_is_up", when_none_is_up.to_owned()),
         ("max_connections", most(connections)),
         ("max_pending", pending.to_string()),

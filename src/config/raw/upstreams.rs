@@ -23,6 +23,8 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) balance: Field<String>,
     /// What an endpoint is told as Host: "keep" what the client said, the "endpoint"'s own, or any other. Default: "keep".
     pub(in crate::config) host: Field<String>,
+    /// How often the names of endpoints are looked up. Default: "30s".
+    pub(in crate::config) dns_refresh: Field<String>,
     /// When every endpoint is left out: "try" them all, or "refuse" with 503. Default: "try".
     #[schemars(extend("enum" = ["try", "refuse"]))]
     pub(in crate::config) when_none_is_up: Field<String>,

@@ -85,17 +85,18 @@ fn how_endpoints_are_used() {
     assert_eq!((retries.attempts, retries.budget_percent, retries.budget_min), (1, 20, 0));
     check(
         "[upstreams.a]\nendpoints = ['http://a']\nslow_start = '11m'\nwhen_none_is_up = 'ask'\n\
-         [upstreams.a.ejection]\nafter = 1001\nback_off = '2s'\nmax_back_off = '1s'\nfor = 1\n\
+         dns_refresh = '999ms'\n[upstreams.a.ejection]\nafter = 1001\nback_off = '2s'\nmax_back_off = '1s'\nfor = 1\n\
          [upstreams.a.retries]\nattempts = 0\nbudget_percent = 101\nbudget_min = -1",
         &[
             r#"3:14: "11m" is too short or too long; write a duration from 0s to 10m"#,
             r#"4:19: "ask" is no choice here; write "try" or "refuse""#,
-            "6:9: this number is too large; write a number from 0 to 1000",
-            "8:16: the longest back-off is shorter than the first; write 2s or more",
-            r#"9:1: unknown field "for" in [upstreams.a.ejection]; write one of: after, "#,
-            "11:12: this number is too small; write a number from 1 to 10",
-            "12:18: this number is too large; write a number from 0 to 100",
-            "13:14: this number is too small",
+            "5:15: \"999ms\" is too short or too long; write a duration from 1s to 1day",
+            "7:9: this number is too large; write a number from 0 to 1000",
+            "9:16: the longest back-off is shorter than the first; write 2s or more",
+            r#"10:1: unknown field "for" in [upstreams.a.ejection]; write one of: after, "#,
+            "12:12: this number is too small; write a number from 1 to 10",
+            "13:18: this number is too large; write a number from 0 to 100",
+            "14:14: this number is too small",
         ],
     );
 }

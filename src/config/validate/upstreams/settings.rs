@@ -25,6 +25,7 @@ pub(super) fn settings(check: &mut Check<'_>, name: &str, fields: raw::Upstream)
         limits,
         balance: balance(check, fields.balance),
         host: host(check, fields.host),
+        dns_refresh: check.duration(fields.dns_refresh, &limits::DNS_REFRESH),
         when_none_is_up: check.one_of(
             fields.when_none_is_up,
             WhenNoneIsUp::default(),
