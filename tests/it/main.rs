@@ -29,5 +29,6 @@ mod upstream;
 mod upstream_address;
 mod upstream_balance;
 mod upstream_ejection;
+mod upstream_faults;
 mod upstream_health;
 mod upstream_limits;

@@ -24,7 +24,8 @@ pub(crate) struct Upstream {
 struct Record {
     requests: Mutex<Vec<Message>>,
     bytes: Mutex<Vec<u8>>,
-    sockets: Mutex<Vec<TcpStream>>,
+    /// Every accepted socket, but for those that are reset.
+    sockets: Mutex<Vec<Option<TcpStream>>>,
     is_stopping: AtomicBool,
     /// Whether requests and bytes are kept; connections are counted all the same.
     is_kept: bool,
@@ -154,7 +155,7 @@ impl Drop for Upstream {
         self.record.is_stopping.store(true, Ordering::SeqCst);
         // Wakes the acceptor; if it cannot be reached it has ended already.
         let _ = TcpStream::connect(self.address);
-        for socket in lock(&self.record.sockets).iter() {
+        for socket in lock(&self.record.sockets).iter().flatten() {
             // A socket its peer has closed is no longer connected; nothing is left to do then.
             let _ = socket.shutdown(Shutdown::Both);
         }
@@ -174,7 +175,7 @@ fn accept(listener: &TcpListener, record: &Arc<Record>, script: Arc<Script>) {
         }
         let index = {
             let mut sockets = lock(&record.sockets);
-            sockets.push(socket.try_clone().expect("a socket can be shared"));
+            sockets.push(Some(socket.try_clone().expect("a socket can be shared")));
             sockets.len() - 1
         };
         socket.set_nodelay(true).expect("an open socket takes options");
@@ -186,7 +187,9 @@ fn accept(listener: &TcpListener, record: &Arc<Record>, script: Arc<Script>) {
             let mut connection = Connection { stream, index, record };
             // An error is the proxy's leave; what it did before is in the record.
             let _ = script(&mut connection);
-            let _ = connection.stream.get_ref().shutdown(Shutdown::Both);
+            if lock(&connection.record.sockets)[index].is_some() {
+                let _ = connection.stream.get_ref().shutdown(Shutdown::Both);
+            }
         });
     }
 }
@@ -270,6 +273,8 @@ impl Connection {
 
     /// Makes the coming close a reset.
     pub(crate) fn reset(&mut self) -> io::Result<()> {
+        // The last handle has to be ours, or nothing is closed when the script ends.
+        lock(&self.record.sockets)[self.index] = None;
         SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))
     }
 }
