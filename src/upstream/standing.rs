@@ -30,6 +30,8 @@ pub(super) struct Standing {
     back_at_ms: AtomicU64,
     /// Failures in a row.
     failures: AtomicU32,
+    /// When it was ejected, until a success; 0 if it was not.
+    ejected_at_ms: AtomicU64,
     fails_checks: AtomicBool,
     slow_start_ms: AtomicU64,
     history: Mutex<History>,
@@ -38,9 +40,7 @@ pub(super) struct Standing {
 #[derive(Debug, Default)]
 struct History {
     ejection: Ejection,
-    /// When it was ejected, until a success.
-    ejected_at_ms: Option<u64>,
-    /// How often in a row, and until when the last time.
+    /// How often it was ejected in a row, and until when the last time.
     ejections: u32,
     until_ms: u64,
     /// Health checks in a row whose result was not what `fails_checks` says.
@@ -53,6 +53,7 @@ impl Standing {
             epoch,
             back_at_ms: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            ejected_at_ms: AtomicU64::new(0),
             fails_checks: AtomicBool::new(false),
             slow_start_ms: AtomicU64::new(0),
             history: Mutex::default(),
@@ -67,6 +68,7 @@ impl Standing {
             // Nobody ejects any more, so nobody would take it back.
             *history = History::default();
             self.failures.store(0, Ordering::Relaxed);
+            self.ejected_at_ms.store(0, Ordering::Relaxed);
             self.back_at_ms.store(0, Ordering::Relaxed);
         }
         history.ejection = settings.ejection.clone();
@@ -102,23 +104,30 @@ impl Standing {
 
     /// An exchange that began at `began` ended well. Says whether the endpoint is back by that.
     pub(super) fn succeeded(&self, began: Instant, now: Instant) -> bool {
-        let is_fine = self.failures.load(Ordering::Relaxed) == 0
-            && self.back_at_ms.load(Ordering::Relaxed) == 0;
-        !is_fine && self.recover(self.ms(began), self.ms(now))
+        let back_at = self.back_at_ms.load(Ordering::Relaxed);
+        if back_at == 0 && self.failures.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        self.recover(back_at, self.ms(began), self.ms(now))
     }
 
     #[cold]
-    fn recover(&self, began: u64, now: u64) -> bool {
-        let mut history = self.lock();
+    fn recover(&self, back_at: u64, began: u64, now: u64) -> bool {
+        let ejected_at = self.ejected_at_ms.load(Ordering::Relaxed);
         // What began before says nothing of now: a server that goes down still ends what it began.
-        if history.ejected_at_ms.is_some_and(|ejected_at| began < ejected_at) {
+        if began < ejected_at {
             return false;
         }
+        let is_in_row = self.failures.load(Ordering::Relaxed) > 0;
+        if ejected_at == 0 && !is_in_row && self.warmth(back_at, now) < WHOLE {
+            return false;
+        }
+        let _history = self.lock();
         self.failures.store(0, Ordering::Relaxed);
         let back_at = self.back_at_ms.load(Ordering::Relaxed).min(now);
         let is_warm = back_at == 0 || self.warmth(back_at, now) == WHOLE;
         self.back_at_ms.store(if is_warm { 0 } else { back_at }, Ordering::Relaxed);
-        history.ejected_at_ms.take().is_some()
+        self.ejected_at_ms.swap(0, Ordering::Relaxed) > 0
     }
 
     /// An exchange that began at `began` failed by the endpoint's fault. Says for how long the endpoint is ejected,
@@ -127,7 +136,7 @@ impl Standing {
         let (began, now) = (self.ms(began), self.ms(now));
         let mut history = self.lock();
         let back_at = self.back_at_ms.load(Ordering::Relaxed);
-        let is_old = history.ejected_at_ms.is_some_and(|ejected_at| began < ejected_at);
+        let is_old = began < self.ejected_at_ms.load(Ordering::Relaxed);
         if history.ejection.after == 0 || is_old || now < back_at {
             return None;
         }
@@ -137,6 +146,7 @@ impl Standing {
             return None;
         }
         let back_off = history.next_back_off(now);
+        self.ejected_at_ms.store(now, Ordering::Relaxed);
         self.back_at_ms.store(now + to_ms(back_off), Ordering::Relaxed);
         // One more failure is enough when it is tried again.
         self.failures.store(history.ejection.after - 1, Ordering::Relaxed);
@@ -184,7 +194,6 @@ impl History {
         }
         let factor = 1_u32.checked_shl(self.ejections).unwrap_or(u32::MAX);
         let next = back_off.saturating_mul(factor).min(max_back_off);
-        self.ejected_at_ms = Some(now_ms);
         self.ejections = self.ejections.saturating_add(1);
         self.until_ms = now_ms + to_ms(next);
         next

@@ -56,6 +56,10 @@ pub(super) enum AccessKind {
 pub(super) struct UpstreamRow {
     pub(super) name: String,
     pub(super) endpoints: Vec<String>,
+    pub(super) weights: Vec<u32>,
+    /// The endpoints, with the weights that are not 1.
+    #[serde(skip)]
+    pub(super) shown_endpoints: Vec<String>,
     /// How they are used, as the fields of the section.
     #[serde(skip)]
     pub(super) settings: Vec<(&'static str, String)>,
@@ -152,13 +156,15 @@ fn route_row(config: &Config, route: &Route, rule: &RouteRule) -> RouteRow {
 
 fn upstream_row(upstream: &Upstream) -> UpstreamRow {
     let Upstream { name, endpoints, settings } = upstream;
-    let endpoints = endpoints.iter().map(|endpoint| match endpoint {
+    let shown = endpoints.iter().map(|endpoint| match endpoint {
         Endpoint { address, weight: 1 } => address.to_string(),
         Endpoint { address, weight } => format!("{address} (weight {weight})"),
     });
     UpstreamRow {
         name: name.clone(),
-        endpoints: endpoints.collect(),
+        endpoints: endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
+        weights: endpoints.iter().map(|endpoint| endpoint.weight).collect(),
+        shown_endpoints: shown.collect(),
         settings: upstream_settings(settings),
     }
 }

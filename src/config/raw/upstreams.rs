@@ -72,7 +72,7 @@ pub(in crate::config) struct Retries {
 #[derive(Debug, JsonSchema)]
 #[schemars(inline, untagged)]
 pub(in crate::config) enum Endpoint {
-    /// "http://HOST[:PORT]" or "unix:PATH".
+    /// `"http://HOST[:PORT]"` or `"unix:PATH"`.
     Url(String),
     /// With its weight.
     Table(Table<WeightedEndpoint>),
@@ -83,7 +83,7 @@ pub(in crate::config) enum Endpoint {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["url"]))]
 pub(in crate::config) struct WeightedEndpoint {
-    /// Where it is: "http://HOST[:PORT]" or "unix:PATH".
+    /// Where it is: `"http://HOST[:PORT]"` or `"unix:PATH"`.
     pub(in crate::config) url: Field<String>,
     /// How much it takes, measured by the others. Default: 1.
     pub(in crate::config) weight: Field<i64>,
