@@ -3,7 +3,7 @@
 //! [`send`] takes the [`Permit`] by value: no permit, no forwarding. A request goes out a second time only
 //! if nothing of the first was written, or if it is idempotent, has no body, and nothing of an answer was passed
 //! on (RFC 9110 §9.2.2): once more to the same endpoint if a kept connection died, and to others as often as the
-//! upstream's settings say. What took too long is not tried again.
+//! upstream's settings say. An answer that did not come in time is not waited for once more.
 //!
 //! Never here: header rules, or what the client is told.
 

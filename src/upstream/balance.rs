@@ -103,8 +103,9 @@ impl Balancer {
             WHOLE => true,
             share => self.random.below(WHOLE) < share,
         };
-        let most = upstream.settings.limits.connections.unwrap_or(usize::MAX);
-        let has_room = |place: usize| upstream.members[place].endpoint.in_use() < most;
+        let most = upstream.settings.limits.connections;
+        let has_room =
+            |place: usize| most.is_none_or(|most| upstream.members[place].endpoint.in_use() < most);
         let choose = |takes: &dyn Fn(usize) -> bool| {
             let takes = |place| !tried.has(place) && takes(place) && has_room(place);
             match upstream.settings.balance {
