@@ -22,6 +22,8 @@ fn holding() -> (SyncSender<()>, Upstream) {
 
 fn start(app: &Upstream, lines: &str) -> (Keyward, Actor) {
     let mut setup = Setup::new(app);
+    // As long as a request may wait for a connection, however slow the machine is.
+    setup.set("server.timeouts", "upstream_connect = \"5m\"");
     setup.set("upstreams.app", lines);
     let alice = setup.key("alice", "viewer");
     (setup.start(), alice)
