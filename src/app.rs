@@ -1,6 +1,6 @@
 //! The composition root: from a configuration to a running program, and back down in order.
 //!
-//! The control plane (reload, signals) runs on the thread that calls [`App::run`]; the data plane has its
+//! The control plane (reload, signals, health checks, names) runs on the thread that calls [`App::run`]; the data plane has its
 //! own threads (see [`server`]).
 
 use std::io::{self, IsTerminal};
@@ -20,6 +20,8 @@ use crate::snapshot::Shared;
 use crate::systemd;
 use crate::telemetry::Format;
 use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
+use crate::upstream::health::HealthChecks;
+use crate::upstream::names::Names;
 
 /// How long the access log may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
@@ -93,6 +95,8 @@ impl App {
         self.runtime.block_on(control(self.signals, &mut self.reloader, &self.shared, &self.log));
         systemd::stopping();
         tracing::info!("stopping: no new connections, requests in flight end");
+        // A name that is just being looked up must not hold up the end.
+        self.runtime.shutdown_background();
         let cut = self.server.stop()?;
         self.log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
         match cut {
@@ -104,7 +108,11 @@ impl App {
 }
 
 async fn control(mut signals: Signals, reloader: &mut Reloader, shared: &Shared, log: &AccessLog) {
+    let (mut checks, mut names) = (HealthChecks::default(), Names::default());
     loop {
+        let snapshot = shared.current().load_full();
+        checks.follow(&snapshot.upstreams);
+        names.follow(&snapshot.upstreams);
         tokio::select! {
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,

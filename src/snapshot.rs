@@ -76,13 +76,11 @@ impl Snapshot {
         registry: &Registry,
         generation: u64,
     ) -> Self {
-        let upstream = |configured: &crate::config::Upstream| Upstream {
-            name: configured.name.clone(),
-            endpoints: configured
-                .endpoints
-                .iter()
-                .map(|e| registry.endpoint(&e.host, e.port))
-                .collect(),
+        let upstream = |(place, configured): (usize, &crate::config::Upstream)| {
+            let crate::config::Upstream { name, endpoints, settings } = configured;
+            let endpoints: Vec<_> =
+                endpoints.iter().map(|e| (e.address.clone(), e.weight)).collect();
+            Upstream::new(registry, place, name, &endpoints, settings.clone())
         };
         let auth = &config.auth;
         Self {
@@ -91,7 +89,7 @@ impl Snapshot {
             tls,
             sources: KeySources::new(&auth.key_sources, auth.hide_credentials),
             challenges: Challenges::new(&config.realm, &auth.key_sources),
-            upstreams: config.upstreams.iter().map(upstream).collect(),
+            upstreams: config.upstreams.iter().enumerate().map(upstream).collect(),
             pool_limits: PoolLimits {
                 keep_alive: config.server.timeouts.upstream_keep_alive,
                 idle: config.server.limits.upstream_idle,

@@ -7,6 +7,7 @@ mod diff;
 mod plan;
 mod reach;
 mod settings;
+mod upstreams;
 mod view;
 
 #[cfg(test)]

@@ -196,7 +196,8 @@ impl<'a> Check<'a> {
         self.replaced(&written)
     }
 
-    fn replaced(&mut self, written: &Spanned<String>) -> Option<Text> {
+    /// `written`, its variables replaced.
+    pub(super) fn replaced(&mut self, written: &Spanned<String>) -> Option<Text> {
         let span = written.span();
         match interpolate(written.get_ref(), self.env) {
             Ok(text) => Some(Text {

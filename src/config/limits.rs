@@ -2,6 +2,7 @@
 //!
 //! Never here: what is limited, or how.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What a setting may be, ends included.
@@ -57,6 +58,26 @@ pub(super) const BODY_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 /// The least that RFC 9113 §6.5.2 advises is the default: a page loads at once, and each stream costs memory.
 pub(super) const H2_STREAMS: Bounds<u64> = bounds(100, 1, 10_000);
 pub(super) const UPSTREAM_IDLE: Bounds<u64> = bounds(256, 0, 65_536);
+/// Beyond a hundredfold, a server wants an upstream of its own.
+pub(super) const WEIGHT: Bounds<u64> = bounds(1, 1, 100);
+pub(super) const DNS_REFRESH: Bounds<Duration> = bounds(s(30), s(1), s(DAY_S));
+/// Without a default: there is no limit.
+pub(super) const MAX_CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+pub(super) const MAX_IN_FLIGHT: RangeInclusive<u64> = 1..=1_000_000;
+pub(super) const MAX_PENDING: Bounds<u64> = bounds(100, 0, 1_000_000);
+/// Nothing at all is a choice here.
+pub(super) const SLOW_START: Bounds<Duration> = bounds(s(10), s(0), s(10 * 60));
+/// 0 is never.
+pub(super) const EJECTION_AFTER: Bounds<u64> = bounds(5, 0, 1_000);
+pub(super) const BACK_OFF: Bounds<Duration> = bounds(s(1), ms(10), s(HOUR_S));
+pub(super) const MAX_BACK_OFF: Bounds<Duration> = bounds(s(60), ms(10), s(HOUR_S));
+pub(super) const ATTEMPTS: Bounds<u64> = bounds(3, 1, 10);
+pub(super) const BUDGET_PERCENT: Bounds<u64> = bounds(20, 0, 100);
+pub(super) const BUDGET_MIN: Bounds<u64> = bounds(10, 0, 1_000_000);
+pub(super) const HEALTH_INTERVAL: Bounds<Duration> = bounds(s(5), ms(10), s(HOUR_S));
+pub(super) const HEALTH_TIMEOUT: Bounds<Duration> = bounds(s(2), ms(10), s(5 * 60));
+pub(super) const HEALTHY_AFTER: Bounds<u64> = bounds(2, 1, 100);
+pub(super) const UNHEALTHY_AFTER: Bounds<u64> = bounds(3, 1, 100);
 /// The default is the cores this process may use.
 pub(super) const WORKERS_MAX: u64 = 1_024;
 
@@ -73,5 +94,8 @@ pub(super) const ENDPOINTS_MAX: usize = 256;
 pub(super) const ROUTES_MAX: usize = 10_000;
 pub(super) const CLIENT_SUBJECTS_MAX: usize = 256;
 pub(super) const UPGRADES_MAX: usize = 16;
+pub(super) const HEALTH_PATH_BYTES_MAX: usize = 1_024;
+/// unix(7): what fits into an address, with a zero behind it.
+pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// RFC 1035 §2.3.4.
 pub(super) const HOST_BYTES_MAX: usize = 253;

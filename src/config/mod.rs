@@ -32,6 +32,7 @@ use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::{IdentityHeaders, Roles};
 use crate::keys::format::{Pepper, Prefix};
 use crate::policy::routes::RouteTable;
+use crate::upstream::settings::{Address, Settings};
 
 /// A configuration with faults.
 #[derive(Debug)]
@@ -316,15 +317,17 @@ pub struct Upstream {
     pub name: String,
     /// Never empty.
     pub endpoints: Vec<Endpoint>,
+    /// How they are used.
+    pub settings: Settings,
 }
 
-/// One server of an upstream, `http://HOST[:PORT]`.
+/// One server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A name or an address (IPv6 without brackets).
-    pub host: String,
-    /// 80 unless given.
-    pub port: u16,
+    /// Where it is; the port is 80 unless given.
+    pub address: Address,
+    /// How much it takes, measured by the others. 1.
+    pub weight: u32,
 }
 
 /// `[log]`

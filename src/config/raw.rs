@@ -6,8 +6,10 @@
 //! Never here: defaults, limits, or what fits with what.
 
 mod lenient;
+mod upstreams;
 
 pub(super) use lenient::{Field, Given, Named, Table};
+pub(super) use upstreams::{Ejection, Endpoint, Health, Retries, Upstream};
 
 use std::fmt::{self, Formatter};
 
@@ -292,15 +294,6 @@ pub(super) struct Role {
     /// Whose keys it may manage: those of its "own" user, or "all". Default: nobody's.
     #[schemars(extend("enum" = ["own", "all"]))]
     pub(super) admin: Field<String>,
-}
-
-/// A service behind keyward.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["endpoints"]))]
-pub(super) struct Upstream {
-    /// Its servers, `"http://HOST[:PORT]"`.
-    pub(super) endpoints: Field<Vec<Given<String>>>,
 }
 
 /// Who may pass on a path.

@@ -146,7 +146,10 @@ fn routes_arrive_with_roles_and_upstreams() {
     );
     let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
-    let endpoint = |host: &str, port| Endpoint { host: host.to_owned(), port };
+    let endpoint = |host: &str, port| Endpoint {
+        address: Address::Tcp { host: host.to_owned(), port },
+        weight: 1,
+    };
     assert_eq!(config.upstreams[0].endpoints, [endpoint("localhost", 3000)]);
     assert_eq!(config.upstreams[1].endpoints, [endpoint("::1", 81), endpoint("db_1.internal", 80)]);
     let [by_role, public] = config.routes.routes()[0].rules() else { panic!("two rules") };

@@ -25,6 +25,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::upstream::Endpoint;
 use crate::upstream::exchange::{Exchange, Fault};
+use crate::upstream::load::Admitted;
 
 /// The code of a request whose client left: before it was answered, and there is no status then, or in a tunnel.
 pub(super) const CLIENT_LEFT: &str = "client_left";
@@ -43,6 +44,10 @@ pub struct RequestContext {
     route: Option<usize>,
     identity: Option<Arc<Identity>>,
     endpoint: Option<Arc<Endpoint>>,
+    /// When the exchange with this endpoint began.
+    attempt_started: Instant,
+    /// Counts it among the upstream's requests.
+    admitted: Option<Admitted>,
     upload: Option<Rc<Upload>>,
     asked: Option<Box<Asked>>,
     upstream_started: Option<Instant>,
@@ -88,14 +93,17 @@ impl RequestContext {
         let client = head
             .filter(|_| is_trusted)
             .map(|head| forwarded::client(&head.headers, networks, peer));
+        let started = connection.now();
         Box::new(Self {
-            started: connection.now(),
+            started,
+            attempt_started: started,
             request_id: foreign.unwrap_or_else(|| proxy.request_ids.make()),
             client,
             line: head.map(|head| (head.method.clone(), head.uri.clone())),
             route: None,
             identity: None,
             endpoint: None,
+            admitted: None,
             upload: None,
             asked: None,
             upstream_started: None,
@@ -132,6 +140,11 @@ impl RequestContext {
         &self.connection
     }
 
+    /// Whose request it is: the peer, or whom a trusted proxy names.
+    pub(super) fn client(&self) -> IpAddr {
+        self.client.unwrap_or_else(|| self.connection.peer().ip())
+    }
+
     pub(super) fn request_id(&self) -> &HeaderValue {
         &self.request_id
     }
@@ -166,7 +179,13 @@ impl RequestContext {
 
     pub(super) fn saw_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
         self.endpoint = Some(Arc::clone(endpoint));
-        self.upstream_started.get_or_insert_with(|| self.connection.now());
+        self.attempt_started = self.connection.now();
+        self.upstream_started.get_or_insert(self.attempt_started);
+    }
+
+    /// Keeps the request counted to the end of its answer.
+    pub(super) fn hold(&mut self, admitted: Admitted) {
+        self.admitted = Some(admitted);
     }
 
     pub(super) fn saw_status(&mut self, status: StatusCode) {
@@ -242,14 +261,23 @@ impl RequestContext {
 
     /// Notes that the endpoint did not bring its answer to an end.
     pub(super) fn break_off_upstream(&mut self, fault: &Fault) -> BrokenBody {
-        let refusal = self.upload().and_then(Upload::fault).unwrap_or(Refusal::UpstreamProtocol);
-        let endpoint = self.endpoint.as_ref().map_or("", |endpoint| endpoint.name());
-        tracing::warn!(endpoint, %fault, "an answer of the endpoint broke off");
-        self.break_off(refusal)
+        if let Some(refusal) = self.upload().and_then(Upload::fault) {
+            return self.break_off(refusal);
+        }
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.failed(self.attempt_started, self.connection.now());
+            tracing::warn!(endpoint = endpoint.name(), %fault, "an answer of the endpoint broke off");
+        }
+        self.break_off(Refusal::UpstreamProtocol)
     }
 
+    /// Notes that the answer was read whole.
     pub(super) fn finish(&self, exchange: Box<Exchange<RequestBody>>) {
-        exchange.finish(self.connection.now(), self.snapshot().pool_limits);
+        let now = self.connection.now();
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.succeeded(self.attempt_started, now);
+        }
+        exchange.finish(now, self.snapshot().pool_limits);
     }
 
     /// Notes the refusal and says it in problem+json.

@@ -12,6 +12,15 @@ use crate::policy::Denied;
 use crate::policy::paths::Ambiguity;
 use crate::problem::Problem;
 
+/// A server needs seconds to come back, not less.
+const NO_ENDPOINT_RETRY_S: u32 = 5;
+
+/// The least that can be said: what is shed now has room as soon as other requests end.
+const OVERLOADED_RETRY_S: u32 = 1;
+
+/// Tunnels live long: soon enough for who waits, and late enough for us.
+const TUNNELS_RETRY_S: u32 = 10;
+
 /// Why a request is not, or could not be, forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -61,6 +70,10 @@ pub enum Refusal {
     UpstreamTimeout,
     /// An endpoint broke off or answered something that is no HTTP.
     UpstreamProtocol,
+    /// Every endpoint is left out.
+    NoEndpoint,
+    /// The upstream has as much to do as it may.
+    Overloaded,
 }
 
 impl From<Ambiguity> for Refusal {
@@ -220,6 +233,18 @@ impl Refusal {
                 "Service broke off",
                 "The service behind this server broke off or did not answer in HTTP.",
             ),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Service overloaded",
+                "The service behind this server has too much to do at the moment.",
+            ),
+            Self::NoEndpoint => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_endpoint",
+                "Service not available",
+                "No part of the service behind this server works at the moment.",
+            ),
         };
         Problem { status, code, title, detail: Cow::Borrowed(detail) }
     }
@@ -249,7 +274,19 @@ impl Refusal {
             | Self::TooManyTunnels
             | Self::UpstreamConnect
             | Self::UpstreamTimeout
-            | Self::UpstreamProtocol => false,
+            | Self::UpstreamProtocol
+            | Self::NoEndpoint
+            | Self::Overloaded => false,
+        }
+    }
+
+    /// After how many seconds it is worth a try again, where that can be said (RFC 9110 §10.2.3).
+    pub fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::NoEndpoint => Some(NO_ENDPOINT_RETRY_S),
+            Self::Overloaded => Some(OVERLOADED_RETRY_S),
+            Self::TooManyTunnels => Some(TUNNELS_RETRY_S),
+            _ => None,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Sending a permitted request to its upstream.
 //!
 //! [`send`] takes the [`Permit`] by value: no permit, no forwarding. A request goes out a second time only
-//! if nothing of the first was written, or if it is idempotent, has no body, and died with a connection
-//! that had served others before (RFC 9110 §9.2.2).
+//! if nothing of the first was written, or if it is idempotent, has no body, and nothing of an answer was passed
+//! on (RFC 9110 §9.2.2): once more to the same endpoint if a kept connection died, and to others as often as the
+//! upstream's settings say. An answer that did not come in time is not waited for once more.
 //!
 //! Never here: header rules, or what the client is told.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,10 +21,12 @@ use super::body::RequestBody;
 use super::context::RequestContext;
 use super::error::Refusal;
 use crate::policy::Permit;
-use crate::upstream::Endpoint;
-use crate::upstream::client::Lease;
+use crate::upstream::balance::{Pick, Tried, hash};
+use crate::upstream::client::{Claim, Lease};
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::request::RequestHead;
+use crate::upstream::settings::Host;
+use crate::upstream::{Endpoint, Upstream};
 
 /// The head of an upstream's answer, and the exchange that the rest of it comes from.
 pub(super) type Answer = (Parts, Box<Exchange<RequestBody>>);
@@ -44,64 +48,156 @@ pub(super) async fn send(
 ) -> Result<Answer, Refusal> {
     let snapshot = Arc::clone(context.snapshot());
     let upstream = &snapshot.upstreams[permit.upstream()];
+    admit(upstream, context)?;
+    let most = upstream.settings.limits.connections;
+    let client = context.client();
+    let caller = || caller(&permit, client);
+    proxy.balancer.count(upstream, context.connection().now());
+    let (mut place, mut claim) = match first(proxy, upstream, context, caller) {
+        Some(found) => found?,
+        // Waiting is rare: the future of every request need not hold what it takes.
+        None => Box::pin(wait_for_first(proxy, upstream, context, caller)).await?,
+    };
     let mut request = Some(request);
-    let mut last = Refusal::UpstreamConnect;
-    for endpoint in proxy.round_robin.candidates(upstream) {
+    let mut tried = Tried::default();
+    loop {
+        let endpoint = &upstream.members[place].endpoint;
         context.saw_endpoint(endpoint);
-        match send_to(proxy, endpoint, &mut request, context).await {
+        if let (Host::Endpoint, Some(request)) = (&upstream.settings.host, &mut request) {
+            request.head.set_host(endpoint.authority().as_bytes());
+        }
+        let refusal = match send_to(endpoint, claim, &mut request, context).await {
             Ok(answer) => return Ok(answer),
-            Err(refusal) if request.is_none() => return Err(refusal),
-            Err(refusal) => last = refusal,
+            Err(refusal) => refusal,
+        };
+        if request.is_none() {
+            return Err(refusal);
+        }
+        tried.add(place);
+        let now = context.connection().now();
+        let next = proxy.balancer.another(upstream, &tried, now, caller).and_then(|place| {
+            Some((place, proxy.client.claim(&upstream.members[place].endpoint, most)?))
+        });
+        match next {
+            Some(next) => (place, claim) = next,
+            None => return Err(refusal),
         }
     }
-    Err(last)
+}
+
+/// Counts the request, where there is a limit, until its answer has ended.
+fn admit(upstream: &Upstream, context: &mut RequestContext) -> Result<(), Refusal> {
+    if let Some(most) = upstream.settings.limits.in_flight {
+        context.hold(upstream.load.admit(most).ok_or(Refusal::Overloaded)?);
+    }
+    Ok(())
+}
+
+/// The endpoint for a new request, and a connection to it that may be used; `None` while all are in use.
+fn first(
+    proxy: &Proxy,
+    upstream: &Upstream,
+    context: &RequestContext,
+    caller: impl Fn() -> u64,
+) -> Option<Result<(usize, Claim), Refusal>> {
+    let most = upstream.settings.limits.connections;
+    loop {
+        match proxy.balancer.first(upstream, context.connection().now(), &caller) {
+            Pick::Member(place) => {
+                // Another worker may have been faster.
+                if let Some(claim) = proxy.client.claim(&upstream.members[place].endpoint, most) {
+                    return Some(Ok((place, claim)));
+                }
+            }
+            Pick::Nobody => return Some(Err(Refusal::NoEndpoint)),
+            Pick::Busy => return None,
+        }
+    }
+}
+
+/// Waits for [`first`] to find something.
+async fn wait_for_first(
+    proxy: &Proxy,
+    upstream: &Upstream,
+    context: &RequestContext,
+    caller: impl Fn() -> u64,
+) -> Result<(usize, Claim), Refusal> {
+    let queue = upstream.load.queue(upstream.settings.limits.pending);
+    let mut waiting = queue.ok_or(Refusal::Overloaded)?;
+    let longest = context.snapshot().config.server.timeouts.upstream_connect;
+    let look = || first(proxy, upstream, context, &caller);
+    let found = within(longest, context, |cx| waiting.poll(cx, look)).await;
+    found.unwrap_or(Err(Refusal::Overloaded))
+}
+
+/// Whose request it is, where that decides which endpoint gets it: the user, or the address of one who has none.
+fn caller(permit: &Permit, client: IpAddr) -> u64 {
+    match permit.identity() {
+        Some(identity) => hash(identity.user().as_bytes()),
+        None => hash(client.to_string().as_bytes()),
+    }
 }
 
 /// Sends what is in `request` to `endpoint`. On an error it is still there if the endpoint, and the client's
 /// body, know nothing of it.
 async fn send_to(
-    proxy: &Proxy,
     endpoint: &Endpoint,
+    mut claim: Claim,
     request: &mut Option<Outgoing>,
     context: &RequestContext,
 ) -> Result<Answer, Refusal> {
     let limits = context.snapshot().pool_limits;
+    let began = context.connection().now();
     let mut may_reuse = true;
     loop {
         let now = context.connection().now();
-        let reused = if may_reuse { proxy.client.reuse(endpoint, now, limits) } else { None };
+        let reused = if may_reuse { claim.reuse(now, limits) } else { Err(claim) };
         let lease = match reused {
-            Some(lease) => lease,
-            None => connect(proxy, endpoint, context).await?,
+            Ok(lease) => lease,
+            Err(claim) => match connect(claim, endpoint, context).await {
+                Ok(lease) => lease,
+                Err(refusal) => {
+                    endpoint.failed(began, context.connection().now());
+                    return Err(refusal);
+                }
+            },
         };
         let Outgoing { head, body, is_idempotent } =
             request.take().expect("a request is sent once, or put back");
         let may_repeat = is_idempotent && body.is_end_stream();
         let mut exchange = lease.exchange(head, body);
-        let (is_closed, refusal) = match answer(&mut exchange, endpoint, context).await {
+        let failure = match answer(&mut exchange, endpoint, context).await {
             Ok(head) => return Ok((head, exchange)),
-            Err(failed) => failed,
+            Err(failure) => failure,
         };
         let (is_reused, is_unsent) = (exchange.is_reused(), exchange.is_unsent());
-        if is_unsent || (is_closed && may_repeat && is_reused) {
-            let (head, body) = exchange.into_request();
-            *request = Some(Outgoing { head, body, is_idempotent });
+        // A connection that was kept may die of its age: that tells nothing of the endpoint.
+        let is_stale = is_reused && (is_unsent || failure.kind == Kind::Unanswered);
+        if !is_stale && failure.kind != Kind::OfClient {
+            endpoint.failed(began, context.connection().now());
         }
-        if !is_reused || request.is_none() {
-            return Err(refusal);
+        let is_repeatable = matches!(failure.kind, Kind::Unanswered | Kind::Broken) && may_repeat;
+        if !(is_unsent || is_repeatable) {
+            return Err(failure.refusal);
+        }
+        let (head, body, same_claim) = exchange.into_request();
+        *request = Some(Outgoing { head, body, is_idempotent });
+        if !is_stale {
+            return Err(failure.refusal);
         }
         // Not one dead connection after the other: the next one is new.
         may_reuse = is_unsent;
+        claim = same_claim;
     }
 }
 
 async fn connect(
-    proxy: &Proxy,
+    claim: Claim,
     endpoint: &Endpoint,
     context: &RequestContext,
 ) -> Result<Lease, Refusal> {
     let longest = context.snapshot().config.server.timeouts.upstream_connect;
-    let mut connecting = Box::pin(proxy.client.connect(endpoint));
+    let mut connecting = Box::pin(claim.connect());
     match within(longest, context, |cx| connecting.as_mut().poll(cx)).await {
         Some(Ok(lease)) => Ok(lease),
         Some(Err(error)) => {
@@ -118,13 +214,30 @@ async fn connect(
     }
 }
 
-/// Waits for the head of the answer. Without one, says whether the connection was closed without a byte of an
-/// answer, and what the client gets.
+/// Why there is no answer.
+struct Failure {
+    kind: Kind,
+    refusal: Refusal,
+}
+
+/// Whose fault it is, and what the endpoint did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    OfClient,
+    /// It closed the connection without a byte of an answer.
+    Unanswered,
+    /// It broke off, or sent what is no answer.
+    Broken,
+    /// It said nothing for too long.
+    Silent,
+}
+
+/// Waits for the head of the answer.
 async fn answer(
     exchange: &mut Exchange<RequestBody>,
     endpoint: &Endpoint,
     context: &RequestContext,
-) -> Result<Parts, (bool, Refusal)> {
+) -> Result<Parts, Failure> {
     let longest = context.snapshot().config.server.timeouts.upstream_response;
     let answer = within(longest, context, |cx| exchange.poll_head(cx)).await;
     let upload = context.upload();
@@ -138,15 +251,19 @@ async fn answer(
         },
         Some(Err(fault)) => fault,
         None if upload.is_some_and(|upload| upload.awaits_client()) => {
-            return Err((false, Refusal::RequestTimeout));
+            return Err(Failure { kind: Kind::OfClient, refusal: Refusal::RequestTimeout });
         }
-        None => return Err((false, Refusal::UpstreamTimeout)),
+        None => return Err(Failure { kind: Kind::Silent, refusal: Refusal::UpstreamTimeout }),
     };
     if let Some(refusal) = upload.and_then(|upload| upload.fault()) {
-        return Err((false, refusal));
+        return Err(Failure { kind: Kind::OfClient, refusal });
     }
     tracing::warn!(endpoint = endpoint.name(), %fault, "no answer from endpoint");
-    Err((matches!(fault, Fault::Closed { in_answer: false, .. }), Refusal::UpstreamProtocol))
+    let kind = match fault {
+        Fault::Closed { in_answer: false, .. } => Kind::Unanswered,
+        Fault::Closed { .. } | Fault::Malformed(_) | Fault::Body => Kind::Broken,
+    };
+    Err(Failure { kind, refusal: Refusal::UpstreamProtocol })
 }
 
 /// An endpoint changes the protocol when it was asked to, when it knows the whole request, and to what was asked

@@ -148,6 +148,8 @@ pub(super) struct Vouched<'a> {
     pub(super) peer_is_trusted: bool,
     /// For a client of HTTP/1.0 that sent no `Host`.
     pub(super) default_host: &'a HeaderValue,
+    /// What the upstream is told instead of the client's `Host`.
+    pub(super) other_host: Option<&'a HeaderValue>,
     pub(super) framing: Framing,
     /// What the endpoint is asked to change to.
     pub(super) upgrade: Option<&'a Protocol>,
@@ -164,7 +166,7 @@ pub(super) fn prepare(mut head: Parts, survey: &Survey, vouched: &Vouched<'_>) -
         None => headers.get(HOST).unwrap_or(vouched.default_host).as_bytes(),
     };
     let mut ours = RequestHead::new(&head.method, target);
-    ours.push(HOST.as_str(), host);
+    ours.push_host(vouched.other_host.map_or(host, HeaderValue::as_bytes));
     let is_http2 = head.version == Version::HTTP_2;
     for (name, value) in headers {
         if !(is_replaced(name) || is_http2 && *name == COOKIE) {

@@ -50,9 +50,10 @@ use crate::policy::{Permit, authorize, authorize_preflight};
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::WorkerLog;
-use crate::upstream::balance::RoundRobin;
+use crate::upstream::balance::Balancer;
 use crate::upstream::client::Client;
 use crate::upstream::request::{Framing, RequestHead};
+use crate::upstream::settings::Host;
 use body::{RequestBody, ResponseBody, Upload};
 use context::RequestContext;
 use error::Refusal;
@@ -62,15 +63,12 @@ use request_id::RequestIds;
 use tunnel::Tunnel;
 use upgrade::Asked;
 
-/// When a client that found no room may come again, in seconds: soon enough for who waits, and late enough for us.
-const RETRY_AFTER_S: u16 = 10;
-
 /// What one worker needs to handle requests. Nothing in it is shared with another worker but the snapshot.
 pub struct Proxy {
     snapshots: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     clock: Clock,
     request_ids: RequestIds,
-    round_robin: RoundRobin,
+    balancer: Balancer,
     client: Client,
     tunnels: Arc<TunnelLimit>,
     log: WorkerLog,
@@ -90,7 +88,7 @@ impl Proxy {
             snapshots: RefCell::new(arc_swap::Cache::new(current)),
             clock: Clock::new(),
             request_ids: RequestIds::new()?,
-            round_robin: RoundRobin::default(),
+            balancer: Balancer::new()?,
             client: Client::default(),
             tunnels,
             log,
@@ -187,13 +185,19 @@ fn permitted(
         context.asks_for(upgrade::ask(&head, framing, &permit)?)?;
     }
     let snapshot = context.snapshot();
+    let upstream = &snapshot.upstreams[permit.upstream()];
     let vouched = Vouched {
         names: &snapshot.config.identity,
         identity: permit.identity().map(|identity| &**identity),
         request_id: context.request_id(),
         via: context.connection().peer().via(),
         peer_is_trusted: context.peer_is_trusted(),
-        default_host: snapshot.upstreams[permit.upstream()].endpoints[0].authority(),
+        default_host: upstream.members[0].endpoint.authority(),
+        other_host: match &upstream.settings.host {
+            Host::Literal(host) => Some(host),
+            // The endpoint is not chosen yet.
+            Host::Keep | Host::Endpoint => None,
+        },
         framing,
         upgrade: context.asked().map(Asked::protocol),
     };
@@ -305,12 +309,11 @@ fn refuse(refusal: Refusal, mut context: Box<RequestContext>) -> Response<Respon
     for challenge in challenges {
         head.headers.append(WWW_AUTHENTICATE, challenge.clone());
     }
-    match refusal {
-        Refusal::WebSocketVersion => upgrade::require_version(&mut head.headers),
-        Refusal::TooManyTunnels => {
-            head.headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
-        }
-        _ => {}
+    if refusal == Refusal::WebSocketVersion {
+        upgrade::require_version(&mut head.headers);
+    }
+    if let Some(seconds) = refusal.retry_after_s() {
+        head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if refusal.closes() || context.is_last_on_connection() {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -15,14 +15,14 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::body::RequestBody;
 use super::context::{CLIENT_LEFT, RequestContext};
 use super::error::Refusal;
 use crate::deadline::Deadline;
+use crate::upstream::client::Claim;
 use crate::upstream::exchange::Exchange;
-use crate::upstream::stream::reset_at_close;
+use crate::upstream::stream::Stream;
 
 /// How much is read at once, and held for a side that does not take it: a whole record of TLS (RFC 8446 §5.1).
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -37,7 +37,9 @@ const CUT: &str = "tunnel_cut";
 /// An endpoint that has changed the protocol, waiting for the client's stream.
 pub struct Tunnel {
     context: Box<RequestContext>,
-    endpoint: TcpStream,
+    endpoint: Stream,
+    /// Counts it among the uses of the endpoint.
+    _claim: Claim,
     /// The longest time in which nothing goes over it.
     longest_idle: Duration,
     /// From the client to the endpoint.
@@ -61,12 +63,12 @@ impl Tunnel {
         exchange: Exchange<RequestBody>,
         mut context: Box<RequestContext>,
     ) -> Box<Self> {
-        let (endpoint, unread) = exchange.into_stream();
+        let (endpoint, unread, claim) = exchange.into_stream();
         let longest_idle = context.snapshot().config.server.timeouts.tunnel_idle;
         context.let_go();
         context.note(Some(CUT));
         let (up, down) = (Way::default(), Way::holding(unread));
-        Box::new(Self { context, endpoint, longest_idle, up, down })
+        Box::new(Self { context, endpoint, _claim: claim, longest_idle, up, down })
     }
 
     /// Carries bytes until the end; `unread` came from the client behind its request.
@@ -93,7 +95,7 @@ impl Tunnel {
         .await;
         self.context.note(code);
         if end == End::Broken {
-            reset_at_close(&self.endpoint);
+            self.endpoint.reset_at_close();
         }
         end
     }

@@ -2,10 +2,11 @@
 //!
 //! Never here: what goes over a connection (see [`Exchange`]), or whether a request may be tried again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -29,45 +30,85 @@ pub struct PoolLimits {
 #[derive(Debug, Default)]
 pub struct Client {
     /// By [`Endpoint::place`].
-    pools: RefCell<Vec<Rc<Pool>>>,
+    pools: RefCell<Vec<Option<Rc<Pool>>>>,
 }
 
 impl Client {
-    /// The idle connection to `endpoint` that was used last, if there is one that still seems alive.
-    pub fn reuse(&self, endpoint: &Endpoint, now: Instant, limits: PoolLimits) -> Option<Lease> {
-        let pool = self.pool(endpoint);
-        let connection = pool.take(now, limits)?;
-        Some(Lease { connection, pool, is_reused: true })
+    /// Begins to use `endpoint` for one request, unless `most` do already.
+    pub fn claim(&self, endpoint: &Arc<Endpoint>, most: Option<usize>) -> Option<Claim> {
+        endpoint.begin_use(most).then(|| Claim { pool: self.pool(endpoint) })
     }
 
-    /// A new connection to `endpoint`.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub async fn connect(&self, endpoint: &Endpoint) -> io::Result<Lease> {
-        let connection = Connection::open(endpoint).await?;
-        Ok(Lease { connection, pool: self.pool(endpoint), is_reused: false })
-    }
-
-    /// Closes what has been idle for too long, or was closed by its endpoint; to be called now and then.
+    /// Closes what has been idle for too long, was closed by its endpoint, or leads to where its name no longer
+    /// does; to be called now and then.
     pub fn prune(&self, now: Instant, limits: PoolLimits) {
-        for pool in self.pools.borrow().iter() {
+        for pool in self.pools.borrow().iter().flatten() {
+            let generation = pool.endpoint.addresses().generation();
+            if pool.generation.replace(generation) != generation {
+                pool.idle.borrow_mut().clear();
+            }
             pool.idle.borrow_mut().retain(|idle| idle.is_good(now, limits));
         }
     }
 
-    fn pool(&self, endpoint: &Endpoint) -> Rc<Pool> {
-        let mut pools = self.pools.borrow_mut();
-        if pools.len() <= endpoint.place {
-            pools.resize_with(endpoint.place + 1, Rc::default);
+    fn pool(&self, endpoint: &Arc<Endpoint>) -> Rc<Pool> {
+        let (place, mut pools) = (endpoint.place(), self.pools.borrow_mut());
+        if pools.len() <= place {
+            pools.resize_with(place + 1, || None);
         }
-        Rc::clone(&pools[endpoint.place])
+        let make = || {
+            let generation = Cell::new(endpoint.addresses().generation());
+            Rc::new(Pool { endpoint: Arc::clone(endpoint), generation, idle: RefCell::default() })
+        };
+        Rc::clone(pools[place].get_or_insert_with(make))
+    }
+}
+
+/// The use of an endpoint for one request: it counts there until this is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    pool: Rc<Pool>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.pool.endpoint.end_use();
+    }
+}
+
+impl Claim {
+    /// The idle connection that was used last, if there is one that still seems alive.
+    ///
+    /// # Errors
+    /// There is none; a new one can be made.
+    pub fn reuse(self, now: Instant, limits: PoolLimits) -> Result<Lease, Self> {
+        match self.pool.take(now, limits) {
+            Some(connection) => Ok(Lease { connection, claim: self, is_reused: true }),
+            None => Err(self),
+        }
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn connect(self) -> io::Result<Lease> {
+        let connection = Connection::open(&self.pool.endpoint).await?;
+        Ok(Lease { connection, claim: self, is_reused: false })
+    }
+
+    /// Keeps `connection` for the next request.
+    pub(super) fn keep(self, connection: Connection, now: Instant, limits: PoolLimits) {
+        self.pool.put(connection, now, limits);
     }
 }
 
 /// Idle connections to one endpoint; the one used last is at the back.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
+#[derive(Debug)]
+struct Pool {
+    endpoint: Arc<Endpoint>,
+    /// Of the endpoint's addresses, when they were last looked at.
+    generation: Cell<usize>,
     idle: RefCell<VecDeque<Idle>>,
 }
 
@@ -91,8 +132,7 @@ impl Pool {
             .map(|idle| idle.connection)
     }
 
-    /// Keeps `connection` for the next request.
-    pub(super) fn put(&self, mut connection: Connection, now: Instant, limits: PoolLimits) {
+    fn put(&self, mut connection: Connection, now: Instant, limits: PoolLimits) {
         connection.rest();
         let mut idle = self.idle.borrow_mut();
         idle.push_back(Idle { connection, since: now });
@@ -106,7 +146,7 @@ impl Pool {
 #[derive(Debug)]
 pub struct Lease {
     connection: Connection,
-    pool: Rc<Pool>,
+    claim: Claim,
     is_reused: bool,
 }
 
@@ -117,6 +157,6 @@ impl Lease {
         head: RequestHead,
         body: B,
     ) -> Box<Exchange<B>> {
-        Box::new(Exchange::new(self.connection, self.pool, self.is_reused, head, body))
+        Box::new(Exchange::new(self.connection, self.claim, self.is_reused, head, body))
     }
 }

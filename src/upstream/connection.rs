@@ -8,10 +8,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::Endpoint;
-use super::stream::write_gathered;
+use super::names;
+use super::settings::Address;
+use super::stream::Stream;
 
 /// How much is read at first: a head and a small body.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -22,7 +24,7 @@ const MAX_READ_BYTES: usize = 64 * 1024;
 /// A connection to an endpoint. While it is idle it holds no memory for bytes.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes that came and were not taken yet.
     pub(super) unread: Bytes,
     read_bytes: usize,
@@ -30,8 +32,10 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Self> {
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        stream.set_nodelay(true)?;
+        let stream = match endpoint.address() {
+            Address::Tcp { host, port } => Stream::Tcp(connect(endpoint, host, *port).await?),
+            Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+        };
         Ok(Self { stream, unread: Bytes::new(), read_bytes: FIRST_READ_BYTES })
     }
 
@@ -47,7 +51,7 @@ impl Connection {
     }
 
     /// The stream, for what is no HTTP any more, and the bytes that came over it.
-    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
         (self.stream, self.unread)
     }
 
@@ -60,9 +64,8 @@ impl Connection {
     /// Reads more bytes behind those that are unread; `false` at the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         ready!(self.stream.poll_read_ready(cx))?; // before there is a buffer, which most waits need not hold
-        let unread = std::mem::take(&mut self.unread);
-        let mut buffer = unread.try_into_mut().unwrap_or_else(|unread| BytesMut::from(&unread[..]));
-        buffer.reserve(self.read_bytes);
+        let mut buffer = BytesMut::with_capacity(self.unread.len() + self.read_bytes);
+        buffer.extend_from_slice(&self.unread);
         let polled = pin!(self.stream.read_buf(&mut buffer)).poll(cx);
         if matches!(polled, Poll::Ready(Ok(read)) if read >= self.read_bytes) {
             self.read_bytes = (self.read_bytes * 2).min(MAX_READ_BYTES);
@@ -77,6 +80,26 @@ impl Connection {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        write_gathered(&mut self.stream, cx, pieces)
+        self.stream.poll_write_gathered(cx, pieces)
     }
+}
+
+/// Connects to any of the addresses of `host`, beginning with the one whose turn it is.
+async fn connect(endpoint: &Endpoint, host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses = endpoint.addresses().in_turn();
+    if addresses.is_empty() {
+        addresses = names::look_up(host, port).await?;
+        endpoint.addresses().renew(addresses.clone());
+    }
+    let mut last = io::ErrorKind::NotFound.into();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

@@ -9,22 +9,21 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
-use tokio::net::TcpStream;
 
 use super::answer::{self, Decoded, Decoder, Malformed};
-use super::client::{Pool, PoolLimits};
+use super::client::{Claim, PoolLimits};
 use super::connection::Connection;
 use super::request::{Encoder, Framing, Piece, RequestHead, WrongLength};
+use super::stream::Stream;
 
 /// Largest head of an answer.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Why there is no answer, or no end of one.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ enum Sending {
 #[derive(Debug)]
 pub struct Exchange<B> {
     connection: Connection,
-    pool: Rc<Pool>,
+    claim: Claim,
     is_reused: bool,
 
     head: RequestHead,
@@ -98,7 +97,7 @@ pub struct Exchange<B> {
 impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     pub(super) fn new(
         connection: Connection,
-        pool: Rc<Pool>,
+        claim: Claim,
         is_reused: bool,
         head: RequestHead,
         body: B,
@@ -106,7 +105,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         let has_no_body = head.framing() == Framing::Empty;
         Self {
             connection,
-            pool,
+            claim,
             is_reused,
             encoder: Encoder::new(head.framing()),
             head,
@@ -136,14 +135,16 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         self.sending == Sending::Done
     }
 
-    /// The stream of an endpoint that changed the protocol, and what came behind its answer.
-    pub fn into_stream(self) -> (TcpStream, Bytes) {
-        self.connection.into_parts()
+    /// The stream of an endpoint that changed the protocol, what came behind its answer, and the use of the endpoint.
+    pub fn into_stream(self) -> (Stream, Bytes, Claim) {
+        let (stream, unread) = self.connection.into_parts();
+        (stream, unread, self.claim)
     }
 
-    /// The request, to send it over another connection. Its body is what is left of it.
-    pub fn into_request(self) -> (RequestHead, B) {
-        (self.head, self.body)
+    /// The request, to send it over another connection, and the use of the endpoint. The request's body is what
+    /// is left of it.
+    pub fn into_request(self) -> (RequestHead, B, Claim) {
+        (self.head, self.body, self.claim)
     }
 
     /// Sends the request, and waits for the head of the answer. Interim answers are passed over (RFC 9110
@@ -223,7 +224,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     pub fn finish(self, now: Instant, limits: PoolLimits) {
         let is_clean = self.sending == Sending::Done && self.has_ended() && self.keeps_alive;
         if is_clean && self.connection.unread.is_empty() {
-            self.pool.put(self.connection, now, limits);
+            self.claim.keep(self.connection, now, limits);
         }
     }
 

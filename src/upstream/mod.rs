@@ -4,85 +4,76 @@
 
 mod answer;
 pub mod balance;
+mod budget;
 pub mod client;
 mod connection;
+pub mod endpoint;
 pub mod exchange;
+pub mod health;
+pub mod load;
+pub mod names;
 pub mod request;
+pub mod settings;
+mod standing;
 pub mod stream;
+mod tasks;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use http::HeaderValue;
+pub use endpoint::{Endpoint, Registry};
+use load::Load;
+use settings::{Address, Settings};
 
 /// A named group of endpoints that serve the same.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Its name in the configuration.
+    /// Its place in the configuration.
+    pub place: usize,
+    /// Its name there.
     pub name: String,
-    /// Never empty.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Its endpoints; never empty.
+    pub members: Vec<Member>,
+    /// How they are used.
+    pub settings: Settings,
+    /// What they have to do together.
+    pub load: Arc<Load>,
+    /// The places of the members in the order in which they take turns.
+    round: Box<[u16]>,
 }
 
-/// One server.
+/// An endpoint as a member of its upstream.
 #[derive(Debug)]
-pub struct Endpoint {
-    /// Its place in the [`Registry`]; stays the same over reloads.
-    place: usize,
-    host: String,
-    port: u16,
-    authority: HeaderValue,
+pub struct Member {
+    /// What outlives a reload.
+    pub endpoint: Arc<Endpoint>,
+    /// How much it takes, measured by the others.
+    pub weight: u32,
+    /// What tells it from the others where callers are spread by a hash.
+    seed: u64,
 }
 
-impl Endpoint {
-    /// `host:port`, what logs name it by.
-    pub fn name(&self) -> &str {
-        self.authority.to_str().expect("a checked host is ASCII")
-    }
-
-    /// `host:port` as a `Host` value, for clients that sent none.
-    pub fn authority(&self) -> &HeaderValue {
-        &self.authority
-    }
-}
-
-/// Every endpoint this process has known. What a worker keeps about one outlives a reload.
-#[derive(Debug, Default)]
-pub struct Registry(Mutex<HashMap<(String, u16), Arc<Endpoint>>>);
-
-impl Registry {
-    /// The endpoint at `host` and `port`: the same one whenever it is asked for.
-    ///
-    /// # Panics
-    /// If `host` cannot stand in a `Host` header; the configuration's check rules that out.
-    pub fn endpoint(&self, host: &str, port: u16) -> Arc<Endpoint> {
-        let mut known = self.0.lock().expect("nothing panics while holding the registry");
-        let place = known.len();
-        let make = || {
-            let authority = if host.contains(':') {
-                format!("[{host}]:{port}")
-            } else {
-                format!("{host}:{port}")
-            };
-            let authority =
-                HeaderValue::from_str(&authority).expect("a checked host is header-safe");
-            Arc::new(Endpoint { place, host: host.to_owned(), port, authority })
+impl Upstream {
+    /// The upstream `name` at `place` in the configuration, with these endpoints and their weights.
+    pub fn new(
+        registry: &Registry,
+        place: usize,
+        name: &str,
+        endpoints: &[(Address, u32)],
+        settings: Settings,
+    ) -> Self {
+        let member = |(address, weight): &(Address, u32)| Member {
+            endpoint: registry.endpoint(name, address, &settings),
+            weight: *weight,
+            seed: balance::hash(address.to_string().as_bytes()),
         };
-        Arc::clone(known.entry((host.to_owned(), port)).or_insert_with(make))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_stays_the_same_over_reloads() {
-        let registry = Registry::default();
-        let first = registry.endpoint("app", 80);
-        let other = registry.endpoint("::1", 80);
-        assert!(Arc::ptr_eq(&first, &registry.endpoint("app", 80)));
-        assert_eq!((first.place, other.place), (0, 1));
-        assert_eq!((first.name(), other.name()), ("app:80", "[::1]:80"));
+        let weights: Vec<u32> = endpoints.iter().map(|(_, weight)| *weight).collect();
+        Self {
+            place,
+            name: name.to_owned(),
+            members: endpoints.iter().map(member).collect(),
+            load: registry.load(name),
+            settings,
+            round: balance::round(&weights),
+        }
     }
 }

@@ -5,13 +5,17 @@
 //! Never here: which fields a request has, or I/O.
 
 use std::io::Write as _;
+use std::ops::Range;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, Method};
 use http_body::Frame;
 
 /// Room for a usual head, so that it is written without growing.
 const USUAL_HEAD_BYTES: usize = 1024;
+
+const LINE_END: &[u8] = b"\r\n";
 
 /// How the end of a request's body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub enum Framing {
 #[derive(Debug)]
 pub struct RequestHead {
     bytes: Vec<u8>,
+    /// Where the value of `Host` is.
+    host: Range<usize>,
     framing: Framing,
     is_head: bool,
 }
@@ -39,7 +45,22 @@ impl RequestHead {
         for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
             bytes.extend_from_slice(part.as_bytes());
         }
-        Self { bytes, framing: Framing::Empty, is_head: method == Method::HEAD }
+        Self { bytes, host: 0..0, framing: Framing::Empty, is_head: method == Method::HEAD }
+    }
+
+    /// Adds `Host`.
+    pub fn push_host(&mut self, value: &[u8]) {
+        self.push(HOST.as_str(), value);
+        let end = self.bytes.len() - LINE_END.len();
+        self.host = end - value.len()..end;
+    }
+
+    /// Says another `Host` than before, for an endpoint that wants its own.
+    pub fn set_host(&mut self, value: &[u8]) {
+        if self.bytes[self.host.clone()] != *value {
+            self.bytes.splice(self.host.clone(), value.iter().copied());
+            self.host.end = self.host.start + value.len();
+        }
     }
 
     /// Adds a field. Name and value were checked where their types were made: they hold no line break.
@@ -144,7 +165,7 @@ impl Encoder {
 }
 
 fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+    for part in [name.as_bytes(), b": ", value, LINE_END] {
         out.extend_from_slice(part);
     }
 }
@@ -184,6 +205,19 @@ mod tests {
         check(Framing::Empty, &format!("{start}\r\n"));
         check(Framing::Length(7), &format!("{start}content-length: 7\r\n\r\n"));
         check(Framing::Chunked, &format!("{start}transfer-encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn another_host_takes_the_place_of_the_first() {
+        let mut head = RequestHead::new(&Method::GET, "/");
+        head.push_host(b"a.test");
+        head.push("accept", b"*/*");
+        let mut head = head.end(Framing::Empty);
+        for host in ["a.test", "b", "[::1]:8080", ""] {
+            head.set_host(host.as_bytes());
+            let expected = format!("GET / HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n\r\n");
+            assert_eq!(String::from_utf8_lossy(head.as_bytes()), expected);
+        }
     }
 
     #[test]

@@ -156,7 +156,8 @@ fn items(side: Side<'_>, now: Timestamp) -> Vec<Item> {
         items.push(plain(What::Role, role.name, fields));
     }
     for upstream in plan.upstreams {
-        let fields = vec![("endpoints", upstream.endpoints.join(", "))];
+        let mut fields = vec![("endpoints", upstream.shown_endpoints.join(", "))];
+        fields.extend(upstream.settings);
         items.push(plain(What::Upstream, upstream.name, fields));
     }
     for route in &plan.routes {

@@ -10,7 +10,8 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::{Config, Upstream};
+use super::upstreams::upstream_settings;
+use crate::config::{Config, Endpoint, Upstream};
 use crate::identity::{AdminScope, Role, RoleSet, Roles};
 use crate::keys::{KeyRecord, KeyState};
 use crate::policy::routes::{Access, Route, RouteRule};
@@ -63,6 +64,13 @@ pub(super) enum AccessKind {
 pub(super) struct UpstreamRow {
     pub(super) name: String,
     pub(super) endpoints: Vec<String>,
+    pub(super) weights: Vec<u32>,
+    /// The endpoints, with the weights that are not 1.
+    #[serde(skip)]
+    pub(super) shown_endpoints: Vec<String>,
+    /// How they are used, as the fields of the section.
+    #[serde(skip)]
+    pub(super) settings: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -159,12 +167,18 @@ fn route_row(config: &Config, route: &Route, rule: &RouteRule) -> RouteRow {
 }
 
 fn upstream_row(upstream: &Upstream) -> UpstreamRow {
-    let endpoints = upstream.endpoints.iter().map(|endpoint| {
-        // An IPv6 address stands in brackets (RFC 3986 §3.2.2).
-        let (open, close) = if endpoint.host.contains(':') { ("[", "]") } else { ("", "") };
-        format!("http://{open}{}{close}:{}", endpoint.host, endpoint.port)
+    let Upstream { name, endpoints, settings } = upstream;
+    let shown = endpoints.iter().map(|endpoint| match endpoint {
+        Endpoint { address, weight: 1 } => address.to_string(),
+        Endpoint { address, weight } => format!("{address} (weight {weight})"),
     });
-    UpstreamRow { name: upstream.name.clone(), endpoints: endpoints.collect() }
+    UpstreamRow {
+        name: name.clone(),
+        endpoints: endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
+        weights: endpoints.iter().map(|endpoint| endpoint.weight).collect(),
+        shown_endpoints: shown.collect(),
+        settings: upstream_settings(settings),
+    }
 }
 
 /// The methods `rule` speaks for: HEAD goes with GET unless another entry names it.

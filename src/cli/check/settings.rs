@@ -1,6 +1,6 @@
 //! The settings of a configuration as names and values, to compare two of them.
 //!
-//! Never here: a secret, or what is no plain setting (roles, upstreams, routes).
+//! Never here: a secret, or what is no plain setting (roles, routes).
 
 use std::fmt::Display;
 use std::time::Duration;

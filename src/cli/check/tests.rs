@@ -259,6 +259,19 @@ fn every_kind_of_change_is_told() {
 }
 
 #[test]
+fn how_an_upstream_is_used_is_told() {
+    let old = "[upstreams.app]\nendpoints = ['http://a', 'unix:/b']\n";
+    let new = "[upstreams.app]\nendpoints = [{ url = 'http://a', weight = 2 }, 'unix:/b']\n\
+               balance = 'hash_user'\nhost = 'endpoint'\nhealth.path = '/up'\n";
+    assert_eq!(
+        told(&differences((old, &[]), (new, &[]))),
+        ["~ upstream app endpoints: http://a:80, unix:/b → http://a:80 (weight 2), unix:/b; \
+          balance: round_robin → hash_user; host: keep → endpoint; \
+          health: none → /up every 5s within 2s, back after 2, out after 3"],
+    );
+}
+
+#[test]
 fn a_changed_pepper_is_told_and_not_shown() {
     let peppered = |name: &str| format!("[keys]\npepper = '${{{name}}}'\n");
     let (one, other) = (peppered("PEPPER_A"), peppered("PEPPER_B"));

@@ -126,7 +126,8 @@ pub(super) fn list_or_none(names: &[String]) -> String {
 
 fn destination(plan: &Plan, route: &RouteRow) -> String {
     let endpoints = plan.upstreams.iter().find(|upstream| upstream.name == route.upstream);
-    let endpoints = endpoints.map(|upstream| upstream.endpoints.join(", ")).unwrap_or_default();
+    let endpoints =
+        endpoints.map(|upstream| upstream.shown_endpoints.join(", ")).unwrap_or_default();
     format!("{} → {endpoints}", route.upstream)
 }
 

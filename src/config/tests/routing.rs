@@ -1,6 +1,7 @@
 //! What is refused in `[roles]`, `[upstreams]` and `[[routes]]`.
 
-use super::check;
+use super::{check, good};
+use crate::upstream::settings::{Address, Balance, Host, Limits, Settings, WhenNoneIsUp};
 
 #[test]
 fn roles() {
@@ -47,13 +48,158 @@ fn upstreams() {
 }
 
 #[test]
+fn endpoints_with_weights() {
+    let config = good(
+        "upstreams.a = { endpoints = ['http://a', { url = 'http://b', weight = 3 }], \
+         balance = 'least_request' }",
+    );
+    let [upstream] = &config.upstreams[..] else { panic!("one upstream") };
+    let weights: Vec<u32> = upstream.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+    assert_eq!(weights, [1, 3]);
+    assert_eq!(upstream.settings.balance, Balance::LeastRequest);
+    check(
+        "[upstreams.a]\nendpoints = [1, {}, { url = 'http://a', weight = 0 }, { url = 'b' },\n\
+         { url = 'http://c', weigth = 1, weight = 101 }]\nbalance = 'roundrobin'",
+        &[
+            "2:14: this must be a string such as",
+            "2:17: this endpoint does not say where it is; write url = ",
+            "2:50: this number is too small; write a number from 1 to 100",
+            r#"2:63: "b" does not begin with http://; write "http://b""#,
+            r#"3:21: unknown field "weigth" in [upstreams.endpoints]; did you mean "weight"?"#,
+            "3:42: this number is too large",
+            r#"4:11: "roundrobin" is no choice here; did you mean "round_robin"?"#,
+        ],
+    );
+}
+
+#[test]
+fn how_endpoints_are_used() {
+    let config = good(
+        "[upstreams.a]\nendpoints = ['http://a']\nslow_start = '0s'\nwhen_none_is_up = 'refuse'\n\
+         ejection = { after = 0, back_off = '2m' }\nretries = { attempts = 1, budget_min = 0 }",
+    );
+    let Settings { when_none_is_up, slow_start, ejection, retries, .. } =
+        &config.upstreams[0].settings;
+    assert_eq!((*when_none_is_up, slow_start.as_secs()), (WhenNoneIsUp::Refuse, 0));
+    assert_eq!((ejection.after, ejection.max_back_off.as_secs()), (0, 120));
+    assert_eq!((retries.attempts, retries.budget_percent, retries.budget_min), (1, 20, 0));
+    check(
+        "[upstreams.a]\nendpoints = ['http://a']\nslow_start = '11m'\nwhen_none_is_up = 'ask'\n\
+         dns_refresh = '999ms'\n[upstreams.a.ejection]\nafter = 1001\nback_off = '2s'\nmax_back_off = '1s'\nfor = 1\n\
+         [upstreams.a.retries]\nattempts = 0\nbudget_percent = 101\nbudget_min = -1",
+        &[
+            r#"3:14: "11m" is too short or too long; write a duration from 0s to 10m"#,
+            r#"4:19: "ask" is no choice here; write "try" or "refuse""#,
+            "5:15: \"999ms\" is too short or too long; write a duration from 1s to 1day",
+            "7:9: this number is too large; write a number from 0 to 1000",
+            "9:16: the longest back-off is shorter than the first; write 2s or more",
+            r#"10:1: unknown field "for" in [upstreams.a.ejection]; write one of: after, "#,
+            "12:12: this number is too small; write a number from 1 to 10",
+            "13:18: this number is too large; write a number from 0 to 100",
+            "14:14: this number is too small",
+        ],
+    );
+}
+
+#[test]
+fn how_much_may_be_asked_of_an_upstream() {
+    let limits = |lines: &str| {
+        let config = good(&format!("[upstreams.a]\nendpoints = ['http://a']\n{lines}"));
+        let Limits { connections, pending, in_flight } = config.upstreams[0].settings.limits;
+        (connections, pending, in_flight)
+    };
+    assert_eq!(limits(""), (None, 100, None));
+    let lines = "max_connections = 1\nmax_pending = 0\nmax_in_flight = 1000000";
+    assert_eq!(limits(lines), (Some(1), 0, Some(1_000_000)));
+    check(
+        "[upstreams.a]\nendpoints = ['http://a']\nmax_connections = 0\nmax_pending = -1\n\
+         max_in_flight = 1000001",
+        &[
+            "3:19: this number is too small; write a number from 1 to 1000000",
+            "4:15: this number is too small; write a number from 0 to 1000000",
+            "5:17: this number is too large",
+        ],
+    );
+}
+
+#[test]
+fn unix_sockets() {
+    let path = |socket: &str| {
+        let config = good(&format!("upstreams.a.endpoints = ['unix:{socket}']"));
+        config.upstreams[0].endpoints[0].address.clone()
+    };
+    assert_eq!(path("/run/app.sock"), Address::Unix("/run/app.sock".into()));
+    assert_eq!(path("app.sock"), Address::Unix("etc/app.sock".into()));
+    path(&format!("/{}", "a".repeat(106)));
+    let long = format!("/{}", "a".repeat(107));
+    check(
+        &format!("upstreams.a.endpoints = ['unix:{long}', 'unix:/x', 'unix:/x']"),
+        &[
+            &format!("1:26: \"unix:{long}\" names no Unix socket"),
+            r#"1:154: "unix:/x" is listed twice"#,
+        ],
+    );
+}
+
+#[test]
+fn what_an_endpoint_is_told_as_host() {
+    let host = |host: &str| {
+        let config =
+            good(&format!("upstreams.a = {{ endpoints = ['http://a'], host = '{host}' }}"));
+        config.upstreams[0].settings.host.clone()
+    };
+    assert_eq!((host("keep"), host("endpoint")), (Host::Keep, Host::Endpoint));
+    for literal in ["app.example", "app.example:8080", "[::1]:80"] {
+        assert_eq!(host(literal), Host::Literal(literal.parse().expect("a value")));
+    }
+    for wrong in ["", "a b", "http://a", "a/b", "me@a"] {
+        check(
+            &format!("upstreams.a = {{ endpoints = ['http://a'], host = '{wrong}' }}"),
+            &[&format!("1:50: {wrong:?} cannot stand in Host; write \"keep\", \"endpoint\", or")],
+        );
+    }
+}
+
+#[test]
+fn health_checks() {
+    let config = good("upstreams.a = { endpoints = ['http://a'], health = { path = '/up?a=b' } }");
+    let health = config.upstreams[0].settings.health.as_ref().expect("the section is there");
+    assert_eq!(
+        (&*health.path, health.interval.as_secs(), health.timeout.as_secs()),
+        ("/up?a=b", 5, 2)
+    );
+    assert_eq!((health.healthy_after, health.unhealthy_after), (2, 3));
+    assert_eq!(good("").upstreams[0].settings.health, None);
+    for path in ["up", "", "/a b", "/a#b", "http://a/", "/\u{e9}"] {
+        check(
+            &format!("upstreams.a = {{ endpoints = ['http://a'], health.path = '{path}' }}"),
+            &[&format!("1:57: {path:?} cannot be asked for; write a path such as")],
+        );
+    }
+    check(
+        "[upstreams.a]\nendpoints = ['http://a']\n[upstreams.a.health]\ninterval = '1ms'\n\
+         timeout = '6m'\nhealthy_after = 0\nunhealthy_after = 101\nurl = '/'",
+        &[
+            "3:1: it is not said what the health checks ask for; write path = ",
+            "4:12: ",
+            "5:11: ",
+            "6:17: this number is too small; write a number from 1 to 100",
+            "7:19: this number is too large",
+            r#"8:1: unknown field "url" in [upstreams.a.health]"#,
+        ],
+    );
+}
+
+#[test]
 fn endpoints() {
     for (endpoint, message) in [
         ("127.0.0.1:3000", r#""127.0.0.1:3000" does not begin with http://; write "http://127"#),
         ("localhost", r#""localhost" does not begin with http://; write "http://localhost""#),
         ("ftp://a", r#""ftp://a" does not begin with http://; write "http://HOST""#),
         ("https://a", "https to an upstream is not supported by this version"),
-        ("unix:/run/a", "Unix sockets are not supported by this version"),
+        ("/run/a", r#""/run/a" names no Unix socket; write "unix:/run/app.sock""#),
+        ("unix:", r#""unix:" names no Unix socket"#),
+        ("unix:///run/a", r#""unix:///run/a" names no Unix socket"#),
         ("http://u:p@a", "an endpoint takes no user and password"),
         ("u:p@a", "an endpoint takes no user and password"),
         ("http://a/", r#""http://a/" says more than host and port"#),

@@ -1,17 +1,16 @@
 //! `[upstreams.NAME]`: the services behind keyward.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+mod settings;
+mod url;
 
 use serde_spanned::Spanned;
 
-use crate::config::check::{Check, Text};
-use crate::config::limits::{ENDPOINTS_MAX, HOST_BYTES_MAX, UPSTREAMS_MAX};
-use crate::config::raw::{self, Field, Named, Table};
+use crate::config::check::{Check, Span, Text};
+use crate::config::limits::{Bounds, ENDPOINTS_MAX, UPSTREAMS_MAX, WEIGHT};
+use crate::config::raw::{self, Field, Given, Named, Table};
 use crate::config::{Endpoint, Upstream};
 use crate::diagnostics::Fault;
 use crate::identity::MAX_NAME_BYTES;
-
-const DEFAULT_PORT: u16 = 80;
 
 /// Every upstream that is named, in the order of the names; a faulty one has no endpoints.
 pub(super) fn upstreams(
@@ -40,11 +39,15 @@ pub(super) fn upstreams(
                 format!("write ASCII letters, digits, '_', '-' and '.', {MAX_NAME_BYTES} at most");
             check.fault(name.span(), message, help);
         }
-        let endpoints = match check.table(&format!("upstreams.{text}"), given) {
-            Some(table) => endpoints(check, text, table),
-            None => Vec::new(),
+        let (endpoints, settings) = match check.table(&format!("upstreams.{text}"), given) {
+            Some(table) => {
+                let (span, mut fields) = (table.span(), table.into_inner());
+                let listed = std::mem::take(&mut fields.endpoints);
+                (endpoints(check, text, &span, listed), settings::settings(check, text, fields))
+            }
+            None => Default::default(),
         };
-        upstreams.push(Upstream { name: name.into_inner(), endpoints });
+        upstreams.push(Upstream { name: name.into_inner(), endpoints, settings });
     }
     upstreams
 }
@@ -52,129 +55,49 @@ pub(super) fn upstreams(
 fn endpoints(
     check: &mut Check<'_>,
     upstream: &str,
-    table: Spanned<raw::Upstream>,
+    span: &Span,
+    field: Field<Vec<Given<raw::Endpoint>>>,
 ) -> Vec<Endpoint> {
-    let span = table.span();
-    let field = table.into_inner().endpoints;
+    let help = "write [\"http://127.0.0.1:3000\"]";
     if field.0.is_none() {
         let message = format!("the upstream {upstream:?} has no endpoint");
-        check.fault(span, message, "write endpoints = [\"http://127.0.0.1:3000\"]");
+        check.fault(span.clone(), message, format!("write endpoints = {}", &help[6..]));
     }
-    let texts = check.some_texts(
-        field,
-        ENDPOINTS_MAX,
-        "there is no endpoint",
-        "write [\"http://127.0.0.1:3000\"]",
-    );
-    let Some(texts) = texts else { return Vec::new() };
-    let mut endpoints = Vec::with_capacity(texts.get_ref().len());
-    for text in texts.into_inner() {
-        match parse(&text.value) {
-            Ok(endpoint) if endpoints.contains(&endpoint) => {
-                let message = format!("{} is listed twice", text.shown);
-                check.fault(text.span, message, "remove one of the two");
-            }
-            Ok(endpoint) => endpoints.push(endpoint),
-            Err(problem) => refuse(check, text, problem),
+    let Some(array) = check.field(field) else { return Vec::new() };
+    if array.get_ref().is_empty() {
+        check.fault(array.span(), "there is no endpoint", help);
+    }
+    check.at_most(&array.span(), array.get_ref().len(), ENDPOINTS_MAX);
+    let mut endpoints: Vec<Endpoint> = Vec::with_capacity(array.get_ref().len());
+    for given in array.into_inner() {
+        let Some((text, weight)) = endpoint(check, given) else { continue };
+        let Some((address, text)) = url::address(check, text) else { continue };
+        if endpoints.iter().any(|other| other.address == address) {
+            let message = format!("{} is listed twice", text.shown);
+            check.fault(text.span, message, "remove one of the two");
+        } else {
+            endpoints.push(Endpoint { address, weight });
         }
     }
     endpoints
 }
 
-/// Why a text is no endpoint. `Display` would hide which remedy fits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Problem {
-    Scheme,
-    Https,
-    Unix,
-    UserInfo,
-    Path,
-    Host,
-    Port,
-}
-
-fn refuse(check: &mut Check<'_>, text: Text, problem: Problem) {
-    let form = match parse(&format!("http://{}", text.value)) {
-        Ok(_) if text.is_literal() => format!("write \"http://{}\"", text.value),
-        _ => "write \"http://HOST\" or \"http://HOST:PORT\"".to_owned(),
-    };
-    let form = form.as_str();
-    let (message, help) = match problem {
-        // What is shown must not hold a password.
-        Problem::UserInfo => ("an endpoint takes no user and password".to_owned(), form),
-        Problem::Https => (
-            "https to an upstream is not supported by this version".to_owned(),
-            "write \"http://…\", and keep the way to it private",
-        ),
-        Problem::Unix => ("Unix sockets are not supported by this version".to_owned(), form),
-        Problem::Path => (
-            format!("{} says more than host and port", text.shown),
-            "end it behind the port: the client's path and query are forwarded as they are",
-        ),
-        Problem::Scheme => (format!("{} does not begin with http://", text.shown), form),
-        Problem::Host => (format!("{} names no host", text.shown), form),
-        Problem::Port => (format!("{} has no port from 1 to 65535", text.shown), form),
-    };
-    check.fault(text.span, message, help);
-}
-
-/// Reads `http://HOST[:PORT]` (RFC 3986 §3.2 without user information).
-fn parse(text: &str) -> Result<Endpoint, Problem> {
-    let (scheme, rest) = text.split_once("://").ok_or(match text.contains('@') {
-        true => Problem::UserInfo,
-        false if text.starts_with("unix:") || text.starts_with('/') => Problem::Unix,
-        false => Problem::Scheme,
-    })?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if rest.contains('@') {
-        return Err(Problem::UserInfo);
-    }
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => return Err(Problem::Https),
-        "unix" => return Err(Problem::Unix),
-        _ => return Err(Problem::Scheme),
-    }
-    if authority.len() != rest.len() {
-        return Err(Problem::Path);
-    }
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(literal) => {
-            let (address, port) = literal.split_once(']').ok_or(Problem::Host)?;
-            address.parse::<Ipv6Addr>().map_err(|_| Problem::Host)?;
-            (address, port)
+/// The URL of an endpoint in either form, and its weight.
+fn endpoint(check: &mut Check<'_>, given: Given<raw::Endpoint>) -> Option<(Text, u32)> {
+    let given = check.given(given)?;
+    let span = given.span();
+    match given.into_inner() {
+        raw::Endpoint::Url(url) => Some((check.replaced(&Spanned::new(span, url))?, 1)),
+        raw::Endpoint::Table(table) => {
+            let fields = check.fields("upstreams.endpoints", table);
+            if fields.url.0.is_none() {
+                let help = "write url = \"http://127.0.0.1:3000\"";
+                check.fault(span, "this endpoint does not say where it is", help);
+            }
+            let Bounds { default, min, max } = WEIGHT;
+            let weight = check.number(fields.weight, min, max).unwrap_or(default);
+            let weight = u32::try_from(weight).expect("the most is 100");
+            Some((check.text(fields.url)?, weight))
         }
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    if !host.contains(':') && !is_name_or_ipv4(host) {
-        return Err(Problem::Host);
     }
-    Ok(Endpoint { host: host.to_owned(), port: parse_port(port)? })
-}
-
-/// `port` is empty, or a colon and a number.
-fn parse_port(port: &str) -> Result<u16, Problem> {
-    if port.is_empty() {
-        return Ok(DEFAULT_PORT);
-    }
-    let digits = port.strip_prefix(':').ok_or(Problem::Host)?;
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    match digits.parse() {
-        Ok(port) if is_number && port > 0 => Ok(port),
-        _ => Err(Problem::Port),
-    }
-}
-
-/// A name whose last label is a number would be taken for an IPv4 address by some, and by others not.
-fn is_name_or_ipv4(host: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    let is_numeric = match last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")) {
-        Some(hex) => hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        None => last.bytes().all(|byte| byte.is_ascii_digit()),
-    };
-    let is_name = host.len() <= HOST_BYTES_MAX
-        && host.chars().all(allowed)
-        && host.trim_end_matches('.').split('.').all(|label| !label.is_empty());
-    is_name && (!is_numeric || host.parse::<Ipv4Addr>().is_ok())
 }

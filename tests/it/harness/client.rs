@@ -54,6 +54,15 @@ impl Client {
         answer
     }
 
+    /// The next answer, or how it broke off.
+    pub(crate) fn try_answer(&mut self) -> io::Result<Message> {
+        let mut answer = self.try_answer_head()?;
+        if !answer.has_no_content("GET") {
+            answer.read_body(&mut self.stream)?;
+        }
+        Ok(answer)
+    }
+
     /// The head of the next answer, so that its content can be read piece by piece.
     pub(crate) fn answer_head(&mut self) -> Message {
         self.try_answer_head().expect("an answer")

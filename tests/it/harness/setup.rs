@@ -74,6 +74,12 @@ impl Setup {
         self.set(section, lines)
     }
 
+    /// Puts `endpoints`, as the file lists them, in the place of the only one, with further `lines`.
+    pub(crate) fn endpoints(&mut self, endpoints: &[String], lines: &str) -> &mut Self {
+        let endpoints = endpoints.join(", ");
+        self.replace("upstreams.app", &format!("endpoints = [{endpoints}]\n{lines}"))
+    }
+
     /// Replaces the routes: `[[routes]]` entries as they stand in the file.
     pub(crate) fn routes(&mut self, entries: &str) -> &mut Self {
         entries.clone_into(&mut self.routes);

@@ -24,7 +24,8 @@ pub(crate) struct Upstream {
 struct Record {
     requests: Mutex<Vec<Message>>,
     bytes: Mutex<Vec<u8>>,
-    sockets: Mutex<Vec<TcpStream>>,
+    /// Every accepted socket, but for those that are reset.
+    sockets: Mutex<Vec<Option<TcpStream>>>,
     is_stopping: AtomicBool,
     /// Whether requests and bytes are kept; connections are counted all the same.
     is_kept: bool,
@@ -55,6 +56,11 @@ impl Upstream {
         })
     }
 
+    /// Answers every request with 200 and `name`.
+    pub(crate) fn named(name: &str) -> Self {
+        Self::named_at(name, "127.0.0.1:0")
+    }
+
     /// Gives each connection to `script`, on a thread of its own. An error ends the connection: the
     /// proxy may leave whenever it wants.
     pub(crate) fn scripted(
@@ -70,11 +76,33 @@ impl Upstream {
         Self::start(script, false)
     }
 
+    /// Like [`Upstream::named`], on `address`. Of 127.0.0.1 nobody can be sure to get a port once more.
+    pub(crate) fn named_at(name: &str, address: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("nobody else uses this address");
+        let length = name.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}");
+        let script = move |connection: &mut Connection| {
+            while let Some(_request) = connection.request()? {
+                connection.send(&answer)?;
+            }
+            Ok(())
+        };
+        Self::on(listener, script, true)
+    }
+
     fn start(
         script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
         is_kept: bool,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        Self::on(listener, script, is_kept)
+    }
+
+    fn on(
+        listener: TcpListener,
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+        is_kept: bool,
+    ) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let record = Arc::new(Record { is_kept, ..Record::default() });
         let acceptor = thread::spawn({
@@ -127,7 +155,7 @@ impl Drop for Upstream {
         self.record.is_stopping.store(true, Ordering::SeqCst);
         // Wakes the acceptor; if it cannot be reached it has ended already.
         let _ = TcpStream::connect(self.address);
-        for socket in lock(&self.record.sockets).iter() {
+        for socket in lock(&self.record.sockets).iter().flatten() {
             // A socket its peer has closed is no longer connected; nothing is left to do then.
             let _ = socket.shutdown(Shutdown::Both);
         }
@@ -147,7 +175,7 @@ fn accept(listener: &TcpListener, record: &Arc<Record>, script: Arc<Script>) {
         }
         let index = {
             let mut sockets = lock(&record.sockets);
-            sockets.push(socket.try_clone().expect("a socket can be shared"));
+            sockets.push(Some(socket.try_clone().expect("a socket can be shared")));
             sockets.len() - 1
         };
         socket.set_nodelay(true).expect("an open socket takes options");
@@ -159,7 +187,9 @@ fn accept(listener: &TcpListener, record: &Arc<Record>, script: Arc<Script>) {
             let mut connection = Connection { stream, index, record };
             // An error is the proxy's leave; what it did before is in the record.
             let _ = script(&mut connection);
-            let _ = connection.stream.get_ref().shutdown(Shutdown::Both);
+            if lock(&connection.record.sockets)[index].is_some() {
+                let _ = connection.stream.get_ref().shutdown(Shutdown::Both);
+            }
         });
     }
 }
@@ -243,6 +273,8 @@ impl Connection {
 
     /// Makes the coming close a reset.
     pub(crate) fn reset(&mut self) -> io::Result<()> {
+        // The last handle has to be ours, or nothing is closed when the script ends.
+        lock(&self.record.sockets)[self.index] = None;
         SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))
     }
 }
