@@ -37,7 +37,7 @@ pub struct RequestContext {
     generation: Generation,
     started: Instant,
     request_id: HeaderValue,
-    /// Whose request it is, where a trusted proxy names somebody.
+    /// Whose request it is, as a peer says whose word is taken; `None` where it is the peer's own.
     client: Option<IpAddr>,
     /// The method and the target as they came; `None` if the head could not be read.
     line: Option<(Method, Uri)>,
@@ -158,11 +158,9 @@ impl RequestContext {
         (self.proxy.clock.unix_micros(self.started) / 1_000_000) as i64
     }
 
+    /// Whether the peer's word for others is taken.
     pub(super) fn peer_is_trusted(&self) -> bool {
-        forwarded::is_trusted(
-            &self.snapshot().config.server.trusted_proxies,
-            self.connection.peer().ip(),
-        )
+        self.client.is_some()
     }
 
     pub(super) fn saw_route(&mut self, route: Option<&Route>) {

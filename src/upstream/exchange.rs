@@ -163,12 +163,8 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
                 return Poll::Ready(Err(Fault::Malformed("the head is larger than 64 KiB")));
             }
             let in_answer = !self.connection.unread.is_empty();
-            match ready!(self.connection.poll_fill(cx)) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Ready(Err(Fault::Closed { in_answer, error: None })),
-                Err(error) => {
-                    return Poll::Ready(Err(Fault::Closed { in_answer, error: Some(error) }));
-                }
+            if !ready!(self.poll_more(cx, in_answer))? {
+                return Poll::Ready(Err(Fault::Closed { in_answer, error: None }));
             }
         }
     }
@@ -192,21 +188,21 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
                 Decoded::End => return Poll::Ready(None),
                 Decoded::NeedsMore => {}
             }
-            match ready!(self.connection.poll_fill(cx)) {
-                Ok(true) => {}
-                Ok(false) if self.decoder == Decoder::UntilClose => {
-                    self.decoder = Decoder::Ended;
-                    return Poll::Ready(None);
-                }
-                Ok(false) => {
-                    return Poll::Ready(Some(Err(Fault::Closed { in_answer: true, error: None })));
-                }
-                Err(error) => {
-                    let error = Some(error);
-                    return Poll::Ready(Some(Err(Fault::Closed { in_answer: true, error })));
-                }
+            if ready!(self.poll_more(cx, true))? {
+                continue;
             }
+            if self.decoder != Decoder::UntilClose {
+                return Poll::Ready(Some(Err(Fault::Closed { in_answer: true, error: None })));
+            }
+            self.decoder = Decoder::Ended;
+            return Poll::Ready(None);
         }
+    }
+
+    /// Reads more of the answer; `false` at the end of the stream.
+    fn poll_more(&mut self, cx: &mut Context<'_>, in_answer: bool) -> Poll<Result<bool, Fault>> {
+        let closed = |error| Fault::Closed { in_answer, error: Some(error) };
+        self.connection.poll_fill(cx).map_err(closed)
     }
 
     /// Whether the answer was read whole.
