@@ -8,7 +8,6 @@ use std::path::Path;
 use crate::harness::actor::key_file;
 use crate::harness::keyward::{field, get};
 use crate::harness::setup::{replace, write};
-use crate::harness::wait::{signal, wait};
 use crate::harness::{Actor, Keyward, Setup, Stage, Upstream, wait_for};
 
 const RELOADED: &str = "reloaded";
@@ -282,22 +281,11 @@ fn what_needs_a_restart_is_named_and_the_rest_is_served() {
 
 #[test]
 fn a_request_in_flight_ends_on_the_snapshot_on_which_it_began() {
-    let (began, has_begun) = signal();
-    let (go_on, may_go_on) = signal();
-    let app = Upstream::scripted(move |connection| {
-        while let Some(request) = connection.request()? {
-            if request.target() == "/held" {
-                began.send(()).expect("the test waits");
-                wait(&may_go_on);
-            }
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
-        }
-        Ok(())
-    });
+    let (app, held) = Upstream::holding("/held", "hello");
     let (mut stage, alice) = Stage::new(app, |setup| setup.key("alice", "viewer"));
     let mut client = stage.kw.connect();
     client.send(get("/held", &alice.header()));
-    wait(&has_begun);
+    held.wait();
     let bob = Actor::new("bob", "viewer");
     write(&stage.kw.path("keys.toml"), &key_file(std::slice::from_ref(&bob)));
     wait_until_passes(&stage.kw, "/", &bob);
@@ -310,7 +298,7 @@ fn a_request_in_flight_ends_on_the_snapshot_on_which_it_began() {
         stage.kw.get("/", &bob);
         (!elsewhere.requests().is_empty()).then_some(())
     });
-    go_on.send(()).expect("the script waits");
+    held.let_go();
     let answer = client.answer();
     assert_eq!((answer.status(), answer.text().as_str()), (200, "hello"));
     client.send(get("/", &alice.header()));

@@ -90,18 +90,7 @@ fn an_idle_proxy_ends_at_once() {
 
 #[test]
 fn a_request_that_comes_just_after_the_signal_is_answered_and_is_the_last() {
-    let (began, has_begun) = signal();
-    let (go_on, may_go_on) = signal();
-    let app = Upstream::scripted(move |connection| {
-        while let Some(request) = connection.request()? {
-            if request.target() == "/held" {
-                began.send(()).expect("the test waits");
-                wait(&may_go_on);
-            }
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
-        }
-        Ok(())
-    });
+    let (app, held_back) = Upstream::holding("/held", "ok");
     let (stage, alice) = Stage::new(app, |setup| setup.key("alice", "viewer"));
     let mut used = stage.kw.connect();
     used.send(get("/first", &alice.header()));
@@ -109,7 +98,7 @@ fn a_request_that_comes_just_after_the_signal_is_answered_and_is_the_last() {
     let mut fresh = stage.kw.connect();
     let mut held = stage.kw.connect();
     held.send(get("/held", &alice.header()));
-    wait(&has_begun);
+    held_back.wait();
     stage.kw.signal("TERM");
     stage.kw.wait_for_event("stopping: no new connections, requests in flight end", |_| true);
     for client in [&mut used, &mut fresh] {
@@ -118,7 +107,7 @@ fn a_request_that_comes_just_after_the_signal_is_answered_and_is_the_last() {
         assert_eq!((answer.text().as_str(), answer.field("connection")), ("ok", Some("close")));
         assert_eq!(client.rest(), b"");
     }
-    go_on.send(()).expect("the script waits");
+    held_back.let_go();
     assert_eq!(held.answer().field("connection"), Some("close"));
     assert_eq!(stage.kw.wait_for_exit().code(), Some(0));
 }

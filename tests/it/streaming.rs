@@ -111,26 +111,15 @@ fn events_that_end_with_their_connection_are_read_one_by_one() {
 
 #[test]
 fn a_long_poll_is_answered_when_there_is_something_to_say() {
-    let (asked, is_asked) = signal();
-    let (happened, has_happened) = signal();
-    let app = Upstream::scripted(move |connection| {
-        while let Some(request) = connection.request()? {
-            if request.target() == "/poll" {
-                asked.send(()).expect("the test waits");
-                wait(&has_happened);
-            }
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnews")?;
-        }
-        Ok(())
-    });
+    let (app, held) = Upstream::holding("/poll", "news");
     let (stage, alice) = stage(app);
     let mut poller = stage.kw.connect();
     for _ in 0..3 {
         poller.send(get("/poll", &alice.header()));
-        wait(&is_asked);
+        held.wait();
         // Who waits holds nobody up.
         assert_eq!(stage.kw.get("/other", &alice).text(), "news");
-        happened.send(()).expect("the script waits");
+        held.let_go();
         assert_eq!(poller.answer().text(), "news");
     }
 }

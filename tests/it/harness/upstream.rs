@@ -5,12 +5,14 @@
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::wait::{signal, wait};
 use super::{DEADLINE, Message};
 
 /// A service on loopback; it stops when dropped.
@@ -29,6 +31,24 @@ struct Record {
     is_stopping: AtomicBool,
     /// Whether requests and bytes are kept; connections are counted all the same.
     is_kept: bool,
+}
+
+/// The requests that [`Upstream::holding`] does not answer yet.
+pub(crate) struct Held {
+    is_asked: Mutex<Receiver<()>>,
+    go_on: SyncSender<()>,
+}
+
+impl Held {
+    /// Waits until one has arrived.
+    pub(crate) fn wait(&self) {
+        wait(&self.is_asked);
+    }
+
+    /// Lets it be answered.
+    pub(crate) fn let_go(&self) {
+        self.go_on.send(()).expect("the script waits");
+    }
 }
 
 impl Upstream {
@@ -54,6 +74,25 @@ impl Upstream {
             }
             Ok(())
         })
+    }
+
+    /// Answers every request with 200 and `text`; those for `target` only when they are let go.
+    pub(crate) fn holding(target: &'static str, text: &'static str) -> (Self, Held) {
+        let (asked, is_asked) = signal();
+        let (go_on, may_go_on) = signal();
+        let app = Self::scripted(move |connection| {
+            while let Some(request) = connection.request()? {
+                if request.target() == target {
+                    asked.send(()).expect("the test waits");
+                    wait(&may_go_on);
+                }
+                let length = text.len();
+                connection
+                    .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}"))?;
+            }
+            Ok(())
+        });
+        (app, Held { is_asked, go_on })
     }
 
     /// Answers every request with 200 and `name`.
