@@ -38,6 +38,7 @@ pub mod problem;
 // The data plane.
 pub mod clock;
 pub mod deadline;
+pub mod http1;
 pub mod limit;
 pub mod proxy;
 pub mod server;

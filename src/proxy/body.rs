@@ -12,12 +12,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::context::RequestContext;
 use super::error::Refusal;
 use super::headers;
 use super::tunnel::Tunnel;
+use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::upstream::exchange::Exchange;

@@ -253,7 +253,6 @@ impl RequestContext {
     /// Notes that an answer that had begun could not be brought to its end.
     pub(super) fn break_off(&mut self, refusal: Refusal) -> BrokenBody {
         self.code = Some(refusal.problem().code);
-        self.connection.broke_off();
         BrokenBody
     }
 
@@ -296,8 +295,6 @@ impl RequestContext {
 impl Drop for RequestContext {
     fn drop(&mut self) {
         let ended = self.connection.now();
-        let body_was_read = self.upload.as_ref().is_some_and(|upload| upload.has_ended());
-        self.connection.request_ended(ended, body_was_read);
         if self.proxy.log.is_off() {
             return;
         }

@@ -17,9 +17,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use super::error::Refusal;
 use super::forwarded::{self, Via};
 use super::request_id::X_REQUEST_ID;
+use crate::http1::encode::Framing;
 use crate::identity::{Identity, IdentityHeaders};
 use crate::policy::upgrades::Protocol;
-use crate::upstream::request::{Framing, RequestHead};
+use crate::upstream::request::RequestHead;
 
 /// Longest field name whose folded spelling is looked at; none of ours is longer.
 const MAX_FOLDED_BYTES: usize = 256;
@@ -31,7 +32,6 @@ pub(super) struct Survey {
     remove: Vec<HeaderName>,
     /// Fields about where the request came from; removed unless the peer is trusted.
     forwarded: Vec<HeaderName>,
-    is_chunked: bool,
     takes_trailers: bool,
     asks_for_upgrade: bool,
 }
@@ -50,11 +50,6 @@ pub(super) fn survey(head: &Parts, ours: &IdentityHeaders) -> Result<Survey, Ref
 }
 
 impl Survey {
-    /// Whether the body comes in chunks.
-    pub(super) fn is_chunked(&self) -> bool {
-        self.is_chunked
-    }
-
     /// Whether another protocol is asked for.
     pub(super) fn asks_for_upgrade(&self) -> bool {
         self.asks_for_upgrade
@@ -80,10 +75,8 @@ impl Survey {
             return Ok(());
         }
         match name.as_str() {
-            "transfer-encoding" => {
-                self.is_chunked = check_transfer_encoding(&head.headers)?;
-                self.remove.push(TRANSFER_ENCODING);
-            }
+            // Whoever read the head has seen that it is sound.
+            "transfer-encoding" => self.remove.push(TRANSFER_ENCODING),
             "connection" => self.see_connection(head),
             "te" => {
                 let takes_trailers = |value: &HeaderValue| {
@@ -314,16 +307,6 @@ fn is_unusual_host(value: &[u8]) -> bool {
     value.iter().all(is_allowed)
         && Authority::try_from(value)
             .is_ok_and(|a| a.port().is_none_or(|port| port.as_str().len() <= 5))
-}
-
-/// Whether the body is chunked. RFC 9112 §6.1 allows more; two readers of more could disagree.
-fn check_transfer_encoding(headers: &HeaderMap) -> Result<bool, Refusal> {
-    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
-        _ => return Err(Refusal::BadFraming),
-    }
-    if headers.contains_key(CONTENT_LENGTH) { Err(Refusal::BadFraming) } else { Ok(true) }
 }
 
 /// An offer of HTTP/2 may be ignored, and never goes on; HTTP/1.0 cannot ask for anything (RFC 9110 §7.8).

@@ -33,26 +33,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, RETRY_AFTER,
     WWW_AUTHENTICATE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::auth::{Unauthenticated, authenticate};
-use crate::clock::Clock;
+use crate::clock::{Clock, HttpDate};
+use crate::http1::encode::Framing;
 use crate::limit::TunnelLimit;
 use crate::policy::{Permit, authorize, authorize_preflight};
+use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::WorkerLog;
 use crate::upstream::balance::Balancer;
 use crate::upstream::client::Client;
-use crate::upstream::request::{Framing, RequestHead};
+use crate::upstream::request::RequestHead;
 use crate::upstream::settings::Host;
 use body::{RequestBody, ResponseBody, Upload};
 use context::RequestContext;
@@ -112,10 +112,9 @@ impl Proxy {
     pub fn handle(
         self: &Rc<Self>,
         connection: &Rc<ConnectionInfo>,
-        request: Request<Incoming>,
+        head: Parts,
+        body: Incoming,
     ) -> impl Future<Output = Response<ResponseBody>> {
-        connection.request_started(!request.body().is_end_stream());
-        let (head, body) = request.into_parts();
         let mut context = RequestContext::start(self, connection, Some(&head));
         let is_idempotent = head.method.is_idempotent();
         let framing = framing(&head.headers, &body);
@@ -145,32 +144,26 @@ impl Proxy {
         connection: &Rc<ConnectionInfo>,
         head: Parts,
     ) -> Result<RequestHead, Refusal> {
-        connection.request_started(false);
         let mut context = RequestContext::start(self, connection, Some(&head));
         permitted(head, Framing::Empty, &mut context).map(|(_, head)| head)
     }
 
-    /// Answers what came over `connection` and could not be read as a request; the bytes of a whole answer.
-    pub fn refuse_unread(
+    /// Answers what came over `connection` and cannot be served at all; `head` is `None` if it could not be read. The
+    /// answer is the last.
+    pub fn turn_away(
         self: &Rc<Self>,
         connection: &Rc<ConnectionInfo>,
+        head: Option<&Parts>,
         refusal: Refusal,
-    ) -> Bytes {
-        let mut context = RequestContext::start(self, connection, None);
-        let response = context.refuse(refusal);
-        let mut bytes =
-            format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
-        for (name, value) in response.headers() {
-            bytes.extend_from_slice(
-                &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat(),
-            );
-        }
-        bytes.extend_from_slice(
-            format!("content-length: {}\r\n\r\n", response.body().len()).as_bytes(),
-        );
-        bytes.extend_from_slice(response.body());
-        context.count_out(response.body().len());
-        Bytes::from(bytes)
+    ) -> Response<ResponseBody> {
+        let mut context = RequestContext::start(self, connection, head);
+        context.set_last_on_connection();
+        refuse(refusal, context)
+    }
+
+    /// `at` as an answer dates it.
+    pub fn http_date(&self, at: Instant) -> HttpDate {
+        self.clock.http_date(at)
     }
 }
 
@@ -214,7 +207,6 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
     {
         return Err(Refusal::HeadersTooLarge);
     }
-    check_framing(&survey, context)?;
     let taken = snapshot.sources.take(&mut head.uri, &mut head.headers);
     let route = snapshot.config.routes.find(head.uri.path())?;
     context.saw_route(route);
@@ -228,18 +220,6 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
     context.saw_identity(caller.as_ref().ok());
     let permit = authorize(route, &head.method, caller, context.connection().peer().names())?;
     Ok((permit, survey))
-}
-
-/// RFC 9112 §6.3: a request with both framing fields is refused; where the connection cannot tell, it is closed
-/// behind the answer, so that nothing after the request is taken for another one.
-fn check_framing(survey: &Survey, context: &mut RequestContext) -> Result<(), Refusal> {
-    if survey.is_chunked() && context.connection().has_ambiguous_framing() {
-        return Err(Refusal::BadFraming);
-    }
-    if survey.is_chunked() && !context.connection().is_framing_certain() {
-        context.set_last_on_connection();
-    }
-    Ok(())
 }
 
 /// The method a browser's CORS preflight asks about, where the configuration lets preflights pass.

@@ -9,9 +9,7 @@ use std::rc::Rc;
 
 use http::header::{HOST, LOCATION};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
-use http_body::Body as _;
-use hyper::body::Incoming;
+use http::{HeaderValue, Response};
 
 use super::body::ResponseBody;
 use super::context::RequestContext;
@@ -24,14 +22,12 @@ impl Proxy {
     pub fn redirect(
         self: &Rc<Self>,
         connection: &Rc<ConnectionInfo>,
-        request: Request<Incoming>,
+        head: &Parts,
         port: u16,
     ) -> Response<ResponseBody> {
-        connection.request_started(!request.body().is_end_stream());
-        let (head, _) = request.into_parts();
-        let context = RequestContext::start(self, connection, Some(&head));
-        let checked = headers::survey(&head, &context.snapshot().config.identity);
-        match checked.and_then(|_| location(&head, port).ok_or(Refusal::BadHost)) {
+        let context = RequestContext::start(self, connection, Some(head));
+        let checked = headers::survey(head, &context.snapshot().config.identity);
+        match checked.and_then(|_| location(head, port).ok_or(Refusal::BadHost)) {
             Ok(location) => {
                 let mut response = refuse(Refusal::HttpsOnly, context);
                 response.headers_mut().insert(LOCATION, location);
@@ -64,6 +60,8 @@ fn location(head: &Parts, port: u16) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     #[track_caller]

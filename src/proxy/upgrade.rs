@@ -15,10 +15,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::error::Refusal;
 use super::headers::tokens;
+use crate::http1::encode::Framing;
 use crate::limit::TunnelSlot;
 use crate::policy::Permit;
 use crate::policy::upgrades::Protocol;
-use crate::upstream::request::Framing;
 
 /// The only version that is spoken (RFC 6455 §4.1).
 const WEBSOCKET_VERSION: &str = "13";

@@ -53,7 +53,7 @@ pub(super) async fn open(
     }
     let tls = snapshot.tls.as_ref().filter(|_| purpose == Purpose::Serve);
     let proto = if tls.is_some() { Proto::Https } else { Proto::Http };
-    let info = Rc::new(ConnectionInfo::new(peer, proto, timeouts));
+    let info = Rc::new(ConnectionInfo::new(peer, proto));
     let registered = drain.register(&info);
     let opened = match tls {
         None => {
@@ -86,7 +86,7 @@ async fn introduce(
     timeouts: &Timeouts,
     drain: &Rc<Drain>,
 ) -> Option<SocketAddr> {
-    let info = Rc::new(ConnectionInfo::new(peer, Proto::Http, timeouts));
+    let info = Rc::new(ConnectionInfo::new(peer, Proto::Http));
     let _registered = drain.register(&info);
     info.deadline().start(info.now(), timeouts.request_header);
     match in_time(Box::pin(proxy_protocol::read(stream)), &info, drain).await {

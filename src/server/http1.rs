@@ -1,33 +1,37 @@
-//! One client connection that speaks HTTP/1: hyper reads and writes its requests; here it is driven together with its
-//! one deadline, what came too slowly is answered, and it is closed so that the client still reads our last answer.
+//! One client connection that speaks HTTP/1: request after request, each answered before the next is read. It is
+//! driven together with its one deadline, what cannot be read or comes too slowly is answered too, and it is closed so
+//! that the client still reads our last answer.
 //!
 //! Never here: what is done with a request (see [`proxy`](crate::proxy)).
 
 use std::cell::RefCell;
-use std::convert::Infallible;
-use std::future::{poll_fn, ready};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::Either;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::request::Parts;
+use http::{Method, Response, Version};
+use http_body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::Purpose;
-use super::connection::{ConnectionInfo, Phase};
+use super::answer::{self, Reader};
+use super::body::Incoming;
+use super::connection::{ConnectionInfo, LAST_CALL};
 use super::handshake::Opened;
+use super::request::{self, Received};
+use super::sending::{Sending, Sent};
 use super::transport::Transport;
-use super::wire::{SharedStream, Wire};
+use super::wire::Wire;
 use super::worker::Drain;
-use crate::config::Limits;
+use crate::config::{Limits, Timeouts};
 use crate::proxy::Proxy;
+use crate::proxy::body::ResponseBody;
 use crate::proxy::error::Refusal;
 use crate::proxy::tunnel::{self, Tunnel};
 
@@ -39,162 +43,235 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Why a connection ended.
 enum End {
-    Closed(hyper::Result<()>),
-    TooSlow,
+    /// Both sides are through.
+    Closed,
+    /// We are, and the client may still send.
+    Lingering,
+    /// An answer broke off.
+    Broken,
     /// The client is gone.
-    Reset,
-    /// What goes over it is HTTP no more. The bytes came behind the last request.
-    Tunnel(Box<Tunnel>, Bytes),
+    Left,
+    /// What goes over it is HTTP no more.
+    Tunnel(Box<Tunnel>),
+}
+
+/// What is waited for between two answers.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and mostly is the large one")]
+enum Next {
+    Request(Received),
+    /// What came cannot be served.
+    Refused(Refusal),
+    /// Nothing comes any more.
+    Nothing,
 }
 
 /// Serves the requests in HTTP/1 that come over a connection, to its end.
 pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
-    let Opened { transport, info: connection, registered: _registered, .. } = opened;
-    connection.expect_request();
-    let stream: SharedStream = Rc::new(RefCell::new(transport));
-    let wire = Wire::new(Rc::clone(&stream), Rc::clone(&connection), Rc::clone(&proxy));
-    let http = builder(&proxy.snapshot().config.server.limits);
-    let end = drive(&http, wire, purpose, &stream, &connection, &proxy, &drain).await;
-    // hyper is done with it: the stream is ours alone again.
-    let Some(stream) = Rc::into_inner(stream) else { return };
+    let Opened { transport, info, registered: _registered, .. } = opened;
+    let connection = Connection::new(transport, info, proxy);
+    let end = connection.drive(purpose, &drain).await;
+    let Some(wire) = Rc::into_inner(connection.wire) else { return };
+    let (stream, unread) = wire.into_inner().into_parts();
     match end {
         // Boxed, so that other connections do not carry the room for it.
-        End::Tunnel(tunnel, unread) => {
-            Box::pin(carry(tunnel, stream.into_inner(), unread)).await;
-        }
-        end => close(end, stream.into_inner(), &connection, &proxy).await,
+        End::Tunnel(tunnel) => Box::pin(carry(tunnel, stream, unread)).await,
+        End::Closed => drop(timeout(LINGER, stream.close()).await),
+        End::Lingering => drop(timeout(LINGER, linger(stream)).await),
+        End::Broken => stream.reset(),
+        End::Left => {}
     }
 }
 
-fn builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    if limits.headers != HYPER_MAX_HEADERS {
-        builder.max_headers(limits.headers);
-    }
-    builder
-        .half_close(true)
-        .max_header_size(limits.header_bytes)
-        .max_buf_size(limits.header_bytes.max(MIN_BUFFER_BYTES))
-        .header_read_timeout(None);
-    builder
-}
-
-/// What hyper takes unasked, and then parses without allocating.
-const HYPER_MAX_HEADERS: usize = 100;
-/// The smallest buffer that hyper takes.
-const MIN_BUFFER_BYTES: usize = 8192;
-
-async fn drive(
-    http: &http1::Builder,
-    wire: Wire,
-    purpose: Purpose,
-    stream: &SharedStream,
-    connection: &Rc<ConnectionInfo>,
+/// Answers what is no request that may come over `transport`, and closes.
+pub(super) async fn turn_away(
+    transport: Transport,
+    refusal: Refusal,
+    info: &Rc<ConnectionInfo>,
     proxy: &Rc<Proxy>,
-    drain: &Drain,
-) -> End {
-    let opened = &RefCell::new(None);
-    let service = service_fn(|request| {
-        let answer = match purpose {
-            Purpose::Serve => Either::Left(proxy.handle(connection, request)),
-            Purpose::Redirect { port } => {
-                Either::Right(ready(proxy.redirect(connection, request, port)))
-            }
-        };
-        answer.map(move |mut answer| {
-            *opened.borrow_mut() = answer.body_mut().take_tunnel();
-            Ok::<_, Infallible>(answer)
-        })
-    });
-    let mut requests = http.serve_connection(TokioIo::new(wire), service);
-    let end = poll_fn(|cx| {
-        connection.begin_turn();
-        loop {
-            if let Poll::Ready(result) = requests.poll_unpin(cx) {
-                return Poll::Ready(End::Closed(result));
-            }
-            // Behind a 101 there is nothing to shut down, and hyper would no longer flush it.
-            if drain.has_begun() && !connection.is_leaving() && opened.borrow().is_none() {
-                connection.leave();
-                // Its answer may have begun, and said that others may follow.
-                if connection.phase() == Phase::Service {
-                    Pin::new(&mut requests).graceful_shutdown();
-                    continue;
-                }
-            }
-            if connection.waits_for_upstream() && stream.borrow().has_reset(cx) {
-                return Poll::Ready(End::Reset);
-            }
-            if connection.deadline().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            match connection.phase() {
-                Phase::Idle => return Poll::Ready(End::Closed(Ok(()))),
-                Phase::Head => return Poll::Ready(End::TooSlow),
-                Phase::Service if connection.is_blocked() => {
-                    connection.broke_off();
-                    return Poll::Ready(End::Closed(Ok(())));
-                }
-                // Whoever waits sees that its wait was too long, and answers.
-                Phase::Service => {}
-            }
-        }
-    })
-    .await;
-    match (end, opened.take()) {
-        (End::Closed(Ok(())), Some(tunnel)) => End::Tunnel(tunnel, requests.into_parts().read_buf),
-        (end, _) => end,
+) {
+    let connection = Connection::new(transport, Rc::clone(info), Rc::clone(proxy));
+    let answer = proxy.turn_away(info, None, refusal);
+    let _ = timeout(LINGER, connection.send(answer, LAST)).await;
+    if let Some(wire) = Rc::into_inner(connection.wire) {
+        let _ = timeout(LINGER, linger(wire.into_inner().into_parts().0)).await;
     }
 }
 
-/// Hands the client's stream to a tunnel, to its end.
+/// Whoever reads the answer to what could not be read.
+const LAST: Reader =
+    Reader { version: Version::HTTP_11, is_head: false, takes_trailers: false, keeps_alive: false };
+
+struct Connection {
+    wire: Rc<RefCell<Wire>>,
+    info: Rc<ConnectionInfo>,
+    proxy: Rc<Proxy>,
+    limits: Limits,
+    timeouts: Timeouts,
+}
+
+impl Connection {
+    fn new(transport: Transport, info: Rc<ConnectionInfo>, proxy: Rc<Proxy>) -> Self {
+        let snapshot = proxy.snapshot();
+        let server = &snapshot.config.server;
+        Self {
+            wire: Rc::new(RefCell::new(Wire::new(transport))),
+            limits: server.limits.clone(),
+            timeouts: server.timeouts.clone(),
+            info,
+            proxy,
+        }
+    }
+
+    /// Serves its requests. Whoever waits in there sees that its wait was too long.
+    async fn drive(&self, purpose: Purpose, drain: &Drain) -> End {
+        let mut requests = pin!(self.serve(purpose));
+        poll_fn(|cx| {
+            self.info.begin_turn();
+            if drain.has_begun() {
+                self.info.leave();
+            }
+            loop {
+                if let Poll::Ready(end) = requests.as_mut().poll(cx) {
+                    return Poll::Ready(end);
+                }
+                if self.info.deadline().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn serve(&self, purpose: Purpose) -> End {
+        let mut longest_idle = self.timeouts.request_header;
+        loop {
+            self.wait(longest_idle);
+            let received = match self.next().await {
+                Next::Request(received) => received,
+                Next::Refused(refusal) => return self.turn_away(None, refusal).await,
+                Next::Nothing => return End::Closed,
+            };
+            self.info.deadline().clear();
+            let expects_continue = received.expects_continue();
+            let Received { head, body, keeps_alive, takes_trailers } = received;
+            let Ok(body) = body else {
+                return self.turn_away(Some(&head), Refusal::BadFraming).await;
+            };
+            self.wire.borrow_mut().begin_body(body, expects_continue);
+            let (version, is_head) = (head.version, head.method == Method::HEAD);
+            let reader = Reader { version, is_head, takes_trailers, keeps_alive };
+            let Some(mut answer) = self.answer(head, purpose).await else { return End::Left };
+            let tunnel = answer.body_mut().take_tunnel();
+            let (sent, keeps_alive) = self.send(answer, reader).await;
+            match (sent, tunnel) {
+                (Sent::Whole, Some(tunnel)) => return End::Tunnel(tunnel),
+                (Sent::Whole, None) => {}
+                (Sent::Broken, _) => return End::Broken,
+                (Sent::Left, _) => return End::Left,
+            }
+            let is_through = poll_fn(|cx| Poll::Ready(self.wire.borrow_mut().read_away(cx))).await;
+            if !(is_through && keeps_alive) {
+                let is_silent = is_through && self.wire.borrow().inbox.unread.is_empty();
+                return if is_silent { End::Closed } else { End::Lingering };
+            }
+            longest_idle = self.timeouts.keep_alive;
+        }
+    }
+
+    fn wait(&self, longest: Duration) {
+        self.info.deadline().start(self.info.now(), longest);
+    }
+
+    /// The next request. Its head has its own time, from its first byte on.
+    async fn next(&self) -> Next {
+        let (mut seen, mut is_last_call) = (0, false);
+        poll_fn(|cx| {
+            let wire = &mut *self.wire.borrow_mut();
+            if wire.inbox.unread.is_empty() {
+                wire.inbox.rest();
+            }
+            loop {
+                let unread = &mut wire.inbox.unread;
+                if unread.len() > seen && request::is_worth_reading(unread, seen, &self.limits) {
+                    match request::read_head(unread, &self.limits) {
+                        Ok(Some(received)) => return Poll::Ready(Next::Request(received)),
+                        Ok(None) => {}
+                        Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                    }
+                }
+                if seen == 0 && !unread.is_empty() {
+                    self.wait(self.timeouts.request_header);
+                }
+                seen = unread.len();
+                match wire.poll_fill(cx) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Next::Nothing),
+                    Poll::Pending if self.info.deadline().has_passed() => {
+                        return Poll::Ready(match seen {
+                            0 => Next::Nothing,
+                            _ => Next::Refused(Refusal::RequestTimeout),
+                        });
+                    }
+                    Poll::Pending => {
+                        if self.info.is_leaving() && seen == 0 && !is_last_call {
+                            is_last_call = true;
+                            self.wait(LAST_CALL);
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// The answer to a request; `None` if the client has left.
+    async fn answer(&self, head: Parts, purpose: Purpose) -> Option<Response<ResponseBody>> {
+        if let Purpose::Redirect { port } = purpose {
+            return Some(self.proxy.redirect(&self.info, &head, port));
+        }
+        let body = Incoming::http1(&self.wire);
+        let mut handling = pin!(self.proxy.handle(&self.info, head, body));
+        poll_fn(|cx| match handling.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if self.wire.borrow().has_left(cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Sends an answer; whether another may follow.
+    async fn send(&self, answer: Response<ResponseBody>, reader: Reader) -> (Sent, bool) {
+        let (head, body) = answer.into_parts();
+        let date = self.proxy.http_date(self.info.now());
+        let begun = answer::begin(&head, body.size_hint().exact(), reader, &date);
+        let keeps_alive = begun.keeps_alive;
+        let longest_idle = self.timeouts.response_body_idle;
+        let mut sending = Sending::new(&self.wire, &self.info, begun, body, longest_idle);
+        (poll_fn(|cx| sending.poll(cx)).await, keeps_alive)
+    }
+
+    /// Answers what cannot be served.
+    async fn turn_away(&self, head: Option<&Parts>, refusal: Refusal) -> End {
+        let answer = self.proxy.turn_away(&self.info, head, refusal);
+        match self.send(answer, LAST).await.0 {
+            Sent::Whole => End::Lingering,
+            Sent::Broken => End::Broken,
+            Sent::Left => End::Left,
+        }
+    }
+}
+
+/// Hands the client's stream to a tunnel, to its end. `unread` came behind the last request.
 async fn carry(tunnel: Box<Tunnel>, mut stream: Transport, unread: Bytes) {
     match tunnel.run(&mut stream, unread).await {
-        tunnel::End::Closed => {
-            let _ = tokio::time::timeout(LINGER, stream.close()).await;
-        }
+        tunnel::End::Closed => drop(timeout(LINGER, stream.close()).await),
         tunnel::End::Broken => stream.reset(),
     }
 }
 
-async fn close(
-    end: End,
-    mut stream: Transport,
-    connection: &Rc<ConnectionInfo>,
-    proxy: &Rc<Proxy>,
-) {
-    let refusal = match &end {
-        End::TooSlow => Some(Refusal::RequestTimeout),
-        End::Closed(Err(error)) if error.is_parse() && !connection.is_refused() => {
-            Some(Refusal::Unparsable)
-        }
-        End::Closed(_) | End::Reset | End::Tunnel(..) => None,
-    };
-    if connection.is_broken() {
-        stream.reset();
-    } else if let Some(refusal) = refusal {
-        turn_away(stream, refusal, connection, proxy).await;
-    } else if connection.is_refused() || connection.has_unread_body() {
-        let _ = tokio::time::timeout(LINGER, linger(&mut stream)).await;
-    } else {
-        let _ = tokio::time::timeout(LINGER, stream.close()).await;
-    }
-}
-
-/// Answers what could not be read as a request, and closes.
-pub(super) async fn turn_away(
-    mut stream: Transport,
-    refusal: Refusal,
-    connection: &Rc<ConnectionInfo>,
-    proxy: &Rc<Proxy>,
-) {
-    let answer = proxy.refuse_unread(connection, refusal);
-    let _ = tokio::time::timeout(LINGER, stream.write_all(&answer)).await;
-    let _ = tokio::time::timeout(LINGER, linger(&mut stream)).await;
-}
-
 /// Closing while the client still sends would reset the connection, and with it our last answer.
-async fn linger(stream: &mut Transport) -> io::Result<()> {
+async fn linger(mut stream: Transport) -> io::Result<()> {
     stream.shutdown().await?;
     let mut thrown_away = 0;
     let mut buffer = [0; 4096];

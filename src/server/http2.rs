@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -22,10 +22,10 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::Purpose;
 use super::connection::ConnectionInfo;
 use super::handshake::Opened;
 use super::worker::Drain;
+use super::{Purpose, body};
 use crate::config::Limits;
 use crate::proxy::Proxy;
 use crate::proxy::body::{BrokenBody, ResponseBody};
@@ -47,12 +47,14 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
     let Opened { transport, info, registered: _registered, .. } = opened;
     info.begin_turn();
-    let http = {
+    let (http, keep_alive) = {
         let server = &proxy.snapshot().config.server;
         info.deadline().start(info.now(), server.timeouts.request_header);
-        builder(&server.limits, server.timeouts.keep_alive)
+        let keep_alive = server.timeouts.keep_alive;
+        (builder(&server.limits, keep_alive), keep_alive)
     };
-    let streams = Rc::new(Streams { connection: Rc::clone(&info), open: Cell::new(0) });
+    let open = Cell::new(0);
+    let streams = Rc::new(Streams { connection: Rc::clone(&info), open, keep_alive });
     let service =
         service_fn(|request| answer(Rc::clone(&proxy), purpose, Stream::open(&streams), request));
     let mut requests = pin!(http.serve_connection(TokioIo::new(transport), service));
@@ -108,8 +110,12 @@ async fn answer(
 ) -> Result<Response<TimedBody>, Infallible> {
     stream.info.begin_turn();
     let response = match purpose {
-        Purpose::Serve => stream.timed(pin!(proxy.handle(&stream.info, request))).await,
-        Purpose::Redirect { port } => proxy.redirect(&stream.info, request, port),
+        Purpose::Serve => {
+            let (head, body) = request.into_parts();
+            let body = body::Incoming::http2(body);
+            stream.timed(pin!(proxy.handle(&stream.info, head, body))).await
+        }
+        Purpose::Redirect { port } => proxy.redirect(&stream.info, &request.into_parts().0, port),
     };
     Ok(response.map(|body| TimedBody { body, stream }))
 }
@@ -118,6 +124,8 @@ async fn answer(
 struct Streams {
     connection: Rc<ConnectionInfo>,
     open: Cell<usize>,
+    /// How long the next one may be waited for.
+    keep_alive: Duration,
 }
 
 /// One stream, until its answer has ended.
@@ -155,10 +163,10 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Streams { connection, open } = &*self.all;
+        let Streams { connection, open, keep_alive } = &*self.all;
         open.set(open.get() - 1);
         if open.get() == 0 {
-            connection.wait_for_next();
+            connection.deadline().start(Instant::now(), *keep_alive);
         }
     }
 }

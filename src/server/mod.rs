@@ -6,14 +6,17 @@
 //! Never here: what is done with a connection (see [`connection`]) or a request.
 
 mod acceptor;
+mod answer;
+pub mod body;
 pub mod connection;
-mod framing;
 mod handshake;
 mod http1;
 mod http2;
 mod listeners;
 pub mod peer;
 mod proxy_protocol;
+mod request;
+mod sending;
 mod transport;
 mod wire;
 mod worker;

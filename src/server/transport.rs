@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::http1::inbox::Readable;
 use crate::upstream::stream::{reset_at_close, write_gathered};
 
 /// A client's stream.
@@ -50,6 +51,16 @@ impl Transport {
                 // One that does not take it any more has left.
                 let _ = stream.shutdown().await;
             }
+        }
+    }
+}
+
+impl Readable for Transport {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            // What TLS has deciphered already is there at once.
+            Self::Tls(stream) if !stream.get_ref().1.wants_read() => Poll::Ready(Ok(())),
+            _ => self.tcp().poll_read_ready(cx),
         }
     }
 }

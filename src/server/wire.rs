@@ -1,124 +1,139 @@
-//! The bytes of one client connection, on their way to and from hyper.
+//! The bytes of one client connection that speaks HTTP/1, and where in a request's body they are.
 //!
-//! Two things need the bytes themselves. The wait for a request's head begins with its first byte. And what
-//! hyper refuses to parse never reaches [`Proxy::handle`]: hyper answers it with a bare status, which is
-//! replaced here by a problem document like every other refusal, and logged.
-//!
-//! Never here: bytes changed in any other case.
+//! Never here: what a head says, what is answered, or how long anybody waits.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::io::AsyncWrite;
 
-use super::connection::ConnectionInfo;
 use super::transport::Transport;
-use crate::proxy::Proxy;
-use crate::proxy::error::Refusal;
+use crate::http1::decode::{Decoded, Decoder};
+use crate::http1::inbox::Inbox;
 
-/// A client's stream, shared between hyper and the connection's driver, which closes it.
-pub(super) type SharedStream = Rc<RefCell<Transport>>;
+/// The word to a client that waits for one before it sends the body (RFC 9110 §15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// How much of a body that nobody wants is read away, so that another request may follow.
+const UNWANTED_BYTES: usize = 64 * 1024;
 
+/// A client's stream and the bytes that came over it.
 pub(super) struct Wire {
-    stream: SharedStream,
-    connection: Rc<ConnectionInfo>,
-    proxy: Rc<Proxy>,
-    /// What is still to be written in place of hyper's bare answer.
-    refusal: Option<Bytes>,
+    stream: Transport,
+    pub(super) inbox: Inbox,
+    body: Decoder,
+    /// What is left to be written of [`CONTINUE`].
+    word: &'static [u8],
+    /// Whether the client waits for it.
+    expects_word: bool,
+    is_unflushed: bool,
 }
 
 impl Wire {
-    pub(super) fn new(
-        stream: SharedStream,
-        connection: Rc<ConnectionInfo>,
-        proxy: Rc<Proxy>,
-    ) -> Self {
-        Self { stream, connection, proxy, refusal: None }
-    }
-
-    /// Replaces `bytes` if they are an answer of hyper's own: all our answers are flushed, no request is
-    /// being served, so nobody else can have written it.
-    fn replaces(&mut self, bytes: &[u8]) -> bool {
-        if !self.connection.is_quiet() || !bytes.starts_with(b"HTTP/1.1 4") {
-            return false;
+    pub(super) fn new(stream: Transport) -> Self {
+        Self {
+            stream,
+            inbox: Inbox::default(),
+            body: Decoder::Ended,
+            word: &[],
+            expects_word: false,
+            is_unflushed: false,
         }
-        let refusal = match bytes.get(9..12) {
-            Some(b"431" | b"414") => Refusal::HeadersTooLarge,
-            _ => Refusal::Unparsable,
-        };
-        self.refusal = Some(self.proxy.refuse_unread(&self.connection, refusal));
-        self.connection.set_refused();
-        true
     }
 
-    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(refusal) = self.refusal.as_mut().filter(|refusal| refusal.has_remaining()) {
-            let written = ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, refusal))?;
-            refusal.advance(written);
-        }
-        Poll::Ready(Ok(()))
+    /// The stream, and what came behind the last request.
+    pub(super) fn into_parts(self) -> (Transport, Bytes) {
+        (self.stream, self.inbox.unread)
     }
-}
 
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
+    /// Whether a client that has sent its whole request has reset the connection; otherwise the task is woken when it
+    /// does. Whoever still sends is heard of by reading.
+    pub(super) fn has_left(&self, cx: &mut Context<'_>) -> bool {
+        self.body.has_ended() && self.stream.has_reset(cx)
+    }
+
+    /// Reads more; `false` at the end of the stream.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.inbox.poll_fill(&mut self.stream, cx)
+    }
+
+    /// The body of the next request begins.
+    pub(super) fn begin_body(&mut self, body: Decoder, expects_word: bool) {
+        (self.body, self.expects_word) = (body, expects_word);
+    }
+
+    /// What is left of the request's body.
+    pub(super) fn body(&self) -> Decoder {
+        self.body
+    }
+
+    /// The next piece of the request's body. Whoever asks first has the client told to send it.
+    pub(super) fn poll_body(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.connection.received(&buf.filled()[before..]);
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if std::mem::take(&mut self.expects_word) && self.inbox.unread.is_empty() {
+            self.word = CONTINUE;
         }
-        Poll::Ready(Ok(()))
+        ready!(self.poll_word(cx)).map_err(|_| BrokenOff)?;
+        loop {
+            match self.body.decode(&mut self.inbox.unread).map_err(|_| BrokenOff)? {
+                Decoded::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
+                Decoded::End => return Poll::Ready(None),
+                Decoded::NeedsMore => {}
+            }
+            if !ready!(self.poll_fill(cx)).map_err(|_| BrokenOff)? {
+                return Poll::Ready(Some(Err(BrokenOff)));
+            }
+        }
     }
-}
 
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
+    /// Reads away what came of a body that nobody wants. Whether that was all of it: only then may another request
+    /// follow.
+    pub(super) fn read_away(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut read = 0;
+        self.expects_word = false;
+        while !self.body.has_ended() && read < UNWANTED_BYTES {
+            match self.poll_body(cx) {
+                Poll::Ready(Some(Ok(frame))) => read += frame.data_ref().map_or(0, Bytes::len),
+                _ => break,
+            }
+        }
+        self.body.has_ended()
+    }
+
+    fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.word.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.word))?;
+            self.word = &self.word[written..];
+            self.is_unflushed = true;
+        }
+        if self.is_unflushed { self.poll_flush(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Writes `pieces` behind what is left of the word, or the beginning of them. How many of their bytes.
+    pub(super) fn poll_write(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &[u8],
+        pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.replaces(buf) {
-            return Poll::Ready(Ok(buf.len()));
+        if !self.word.is_empty() {
+            ready!(self.poll_word(cx))?;
         }
-        let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, buf);
-        self.connection.wrote(&polled);
-        polled
+        self.is_unflushed = true;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if bufs.first().is_some_and(|first| self.replaces(first)) {
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
-        }
-        let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_write_vectored(cx, bufs);
-        self.connection.wrote(&polled);
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_refusal(cx))?;
-        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx))?;
-        self.connection.flushed();
+    /// Has everything written leave.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.is_unflushed = false;
         Poll::Ready(Ok(()))
     }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_refusal(cx))?;
-        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
-    }
 }
+
+/// The request's body is malformed, or its client has left.
+#[derive(Debug)]
+pub struct BrokenOff;

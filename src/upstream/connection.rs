@@ -3,31 +3,22 @@
 //! Never here: what the bytes mean.
 
 use std::io::{self, IoSlice};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
+use bytes::Bytes;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Endpoint;
 use super::names;
 use super::settings::Address;
 use super::stream::Stream;
-
-/// How much is read at first: a head and a small body.
-const FIRST_READ_BYTES: usize = 4 * 1024;
-/// How much is read at once when more comes: enough for full speed on a fast link, and little enough for
-/// thousands of connections.
-const MAX_READ_BYTES: usize = 64 * 1024;
+use crate::http1::inbox::{Inbox, Readable as _};
 
 /// A connection to an endpoint. While it is idle it holds no memory for bytes.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
-    /// Bytes that came and were not taken yet.
-    pub(super) unread: Bytes,
-    read_bytes: usize,
+    pub(super) inbox: Inbox,
 }
 
 impl Connection {
@@ -36,7 +27,7 @@ impl Connection {
             Address::Tcp { host, port } => Stream::Tcp(connect(endpoint, host, *port).await?),
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
         };
-        Ok(Self { stream, unread: Bytes::new(), read_bytes: FIRST_READ_BYTES })
+        Ok(Self { stream, inbox: Inbox::default() })
     }
 
     /// Whether an idle connection still seems good: nobody closed it, and nothing came that nobody asked for.
@@ -52,26 +43,17 @@ impl Connection {
 
     /// The stream, for what is no HTTP any more, and the bytes that came over it.
     pub(super) fn into_parts(self) -> (Stream, Bytes) {
-        (self.stream, self.unread)
+        (self.stream, self.inbox.unread)
     }
 
     /// Forgets what the last exchange needed.
     pub(super) fn rest(&mut self) {
-        self.unread = Bytes::new();
-        self.read_bytes = FIRST_READ_BYTES;
+        self.inbox.rest();
     }
 
     /// Reads more bytes behind those that are unread; `false` at the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        ready!(self.stream.poll_read_ready(cx))?; // before there is a buffer, which most waits need not hold
-        let mut buffer = BytesMut::with_capacity(self.unread.len() + self.read_bytes);
-        buffer.extend_from_slice(&self.unread);
-        let polled = pin!(self.stream.read_buf(&mut buffer)).poll(cx);
-        if matches!(polled, Poll::Ready(Ok(read)) if read >= self.read_bytes) {
-            self.read_bytes = (self.read_bytes * 2).min(MAX_READ_BYTES);
-        }
-        self.unread = buffer.freeze();
-        polled.map_ok(|read| read > 0)
+        self.inbox.poll_fill(&mut self.stream, cx)
     }
 
     /// Writes `pieces`, or the beginning of them.

@@ -16,11 +16,14 @@ use bytes::Bytes;
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 
-use super::answer::{self, Decoded, Decoder, Malformed};
+use super::answer;
 use super::client::{Claim, PoolLimits};
 use super::connection::Connection;
-use super::request::{Encoder, Framing, Piece, RequestHead, WrongLength};
+use super::request::RequestHead;
 use super::stream::Stream;
+use crate::http1::Malformed;
+use crate::http1::decode::{Decoded, Decoder};
+use crate::http1::encode::{Encoder, Framing, Piece, WrongLength};
 
 /// Largest head of an answer.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -159,10 +162,10 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
                 (self.decoder, self.keeps_alive) = (answer.body, answer.keeps_alive);
                 return Poll::Ready(Ok(answer.head));
             }
-            if self.connection.unread.len() > MAX_HEAD_BYTES {
+            if self.connection.inbox.unread.len() > MAX_HEAD_BYTES {
                 return Poll::Ready(Err(Fault::Malformed("the head is larger than 64 KiB")));
             }
-            let in_answer = !self.connection.unread.is_empty();
+            let in_answer = !self.connection.inbox.unread.is_empty();
             if !ready!(self.poll_more(cx, in_answer))? {
                 return Poll::Ready(Err(Fault::Closed { in_answer, error: None }));
             }
@@ -170,10 +173,10 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     }
 
     fn read_head(&mut self) -> Result<Option<answer::Answer>, Malformed> {
-        if self.connection.unread.is_empty() {
+        if self.connection.inbox.unread.is_empty() {
             return Ok(None);
         }
-        answer::read_head(&mut self.connection.unread, self.head.is_head())
+        answer::read_head(&mut self.connection.inbox.unread, self.head.is_head())
     }
 
     /// The next piece of the answer's body; the rest of the request goes out meanwhile.
@@ -183,7 +186,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         self.send_on(cx)?;
         loop {
-            match self.decoder.decode(&mut self.connection.unread).map_err(Fault::from)? {
+            match self.decoder.decode(&mut self.connection.inbox.unread).map_err(Fault::from)? {
                 Decoded::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
                 Decoded::End => return Poll::Ready(None),
                 Decoded::NeedsMore => {}
@@ -219,7 +222,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     /// and closes it otherwise.
     pub fn finish(self, now: Instant, limits: PoolLimits) {
         let is_clean = self.sending == Sending::Done && self.has_ended() && self.keeps_alive;
-        if is_clean && self.connection.unread.is_empty() {
+        if is_clean && self.connection.inbox.unread.is_empty() {
             self.claim.keep(self.connection, now, limits);
         }
     }
@@ -244,31 +247,29 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
 
     /// Asks the body for its next piece once the last one is out. `false`: it has none yet.
     fn next_piece(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
-        if self.piece_sent < self.piece_bytes() {
+        if self.piece_sent < self.piece.len() {
             return Ok(true);
         }
         let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else { return Ok(false) };
         self.body_was_touched = true;
-        let piece = match polled {
-            Some(Ok(frame)) => self.encoder.frame(frame),
+        self.piece.clear();
+        self.piece_sent = 0;
+        let added = match polled {
+            Some(Ok(frame)) => self.encoder.frame(frame, &mut self.piece),
             Some(Err(_)) => return Err(Fault::Body),
             None => {
                 self.sending = Sending::Rest;
-                self.encoder.end()
+                self.encoder.end(&mut self.piece)
             }
         };
-        (self.piece, self.piece_sent) = (piece.map_err(|WrongLength| Fault::Body)?, 0);
+        added.map_err(|WrongLength| Fault::Body)?;
         Ok(true)
-    }
-
-    fn piece_bytes(&self) -> usize {
-        self.piece.before.len() + self.piece.data.len() + self.piece.behind.len()
     }
 
     /// Writes all of the head and of the piece behind it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Piece { before, data, behind } = &self.piece;
+            let [before, data, behind] = self.piece.parts();
             let mut pieces = [self.head.as_bytes(), before, data, behind].map(IoSlice::new);
             let mut left = &mut pieces[..];
             IoSlice::advance_slices(&mut left, self.head_sent + self.piece_sent);

@@ -10,13 +10,15 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::answer::{self, Malformed};
+use super::answer;
 use super::connection::Connection;
 use super::exchange::MAX_HEAD_BYTES;
-use super::request::{Framing, RequestHead};
+use super::request::RequestHead;
 use super::settings::{Health, Host, Settings};
 use super::tasks::Tasks;
 use super::{Endpoint, Upstream};
+use crate::http1::Malformed;
+use crate::http1::encode::Framing;
 use http::{HeaderValue, Method};
 
 /// Endpoints are checked up to this part of the interval later, so that not all are checked at once.
@@ -109,11 +111,11 @@ async fn check(endpoint: &Endpoint, host: &HeaderValue, path: &str) -> Result<()
         let left = [IoSlice::new(&head.as_bytes()[sent..])];
         sent += poll_fn(|cx| connection.poll_write(cx, &left)).await?;
     }
-    while connection.unread.len() <= MAX_HEAD_BYTES {
+    while connection.inbox.unread.len() <= MAX_HEAD_BYTES {
         if !poll_fn(|cx| connection.poll_fill(cx)).await? {
             return Err(Unhealthy::Closed);
         }
-        while let Some(answer) = answer::read_head(&mut connection.unread, false)? {
+        while let Some(answer) = answer::read_head(&mut connection.inbox.unread, false)? {
             let status = answer.head.status.as_u16();
             match status {
                 _ if answer.is_interim() => {}

@@ -14,6 +14,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::http1::inbox::Readable;
+
 /// Up to so many bytes are copied together: more, and the copy costs what it saves.
 const SMALL_BYTES: usize = 2048;
 
@@ -27,14 +29,6 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Whether something happened to it that reading would tell: bytes, the end, or an error.
-    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
-        }
-    }
-
     /// Reads what is there.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -60,6 +54,15 @@ impl Stream {
         match self {
             Self::Tcp(stream) => write_gathered(stream, cx, pieces),
             Self::Unix(stream) => write_gathered(stream, cx, pieces),
+        }
+    }
+}
+
+impl Readable for Stream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
 }

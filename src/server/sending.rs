@@ -1,0 +1,153 @@
+//! Sending an answer over HTTP/1: its head with as much of its body as is there, then the rest as it comes.
+//!
+//! Never here: what the answer says, or what becomes of the connection behind it.
+
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body::Body as _;
+
+use super::answer::Begun;
+use super::connection::ConnectionInfo;
+use super::wire::Wire;
+use crate::http1::encode::{Encoder, Piece, WrongLength};
+use crate::proxy::body::ResponseBody;
+
+/// What came of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The client has been sent all of it.
+    Whole,
+    /// It broke off, or the client did not take it in time: the client must not take its end for the answer's.
+    Broken,
+    /// The client is gone.
+    Left,
+}
+
+/// An answer on its way out.
+pub(super) struct Sending<'a> {
+    wire: &'a RefCell<Wire>,
+    info: &'a ConnectionInfo,
+    body: ResponseBody,
+    encoder: Option<Encoder>,
+    takes_trailers: bool,
+    piece: Piece,
+    /// How much of `piece` is written.
+    written: usize,
+    /// Whether the body broke off behind what is in `piece`.
+    is_broken: bool,
+    /// How long the client may take nothing, and whether it does.
+    longest_idle: Duration,
+    is_blocked: bool,
+}
+
+impl<'a> Sending<'a> {
+    pub(super) fn new(
+        wire: &'a RefCell<Wire>,
+        info: &'a ConnectionInfo,
+        begun: Begun,
+        body: ResponseBody,
+        longest_idle: Duration,
+    ) -> Self {
+        let Begun { head, body: encoder, takes_trailers, .. } = begun;
+        Self {
+            wire,
+            info,
+            body,
+            encoder,
+            takes_trailers,
+            piece: Piece::beginning(head),
+            written: 0,
+            is_broken: false,
+            longest_idle,
+            is_blocked: false,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
+        loop {
+            if self.written == 0 && self.gather(cx).is_err() {
+                self.is_broken = true;
+                self.encoder = None;
+            }
+            if self.piece.is_empty() {
+                return self.poll_wait(cx);
+            }
+            if let Some(failed) = ready!(self.poll_write(cx)) {
+                return Poll::Ready(failed);
+            }
+        }
+    }
+
+    /// Adds what is there of the body until enough is together.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        while let Some(encoder) = &mut self.encoder
+            && !self.piece.is_full()
+        {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Some(Err(_))) => return Err(Broken),
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() && !self.takes_trailers => {}
+                Poll::Ready(Some(Ok(frame))) => encoder.frame(frame, &mut self.piece)?,
+                Poll::Ready(None) => {}
+            }
+            if self.body.is_end_stream() {
+                encoder.end(&mut self.piece)?;
+                self.encoder = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is written: that was all, or the body has to go on.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
+        if self.is_broken {
+            return Poll::Ready(Sent::Broken);
+        }
+        if ready!(self.wire.borrow_mut().poll_flush(cx)).is_err() {
+            return Poll::Ready(Sent::Left);
+        }
+        match self.encoder {
+            None => Poll::Ready(Sent::Whole),
+            Some(_) if self.wire.borrow().has_left(cx) => Poll::Ready(Sent::Left),
+            Some(_) => Poll::Pending,
+        }
+    }
+
+    /// Writes on; ready with what ended it, if something did.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
+        let mut pieces = self.piece.parts().map(IoSlice::new);
+        let mut left = &mut pieces[..];
+        IoSlice::advance_slices(&mut left, self.written);
+        let polled = self.wire.borrow_mut().poll_write(cx, left);
+        let was_blocked = std::mem::replace(&mut self.is_blocked, polled.is_pending());
+        let deadline = self.info.deadline();
+        match polled {
+            Poll::Pending if !was_blocked => deadline.start(self.info.now(), self.longest_idle),
+            Poll::Pending if deadline.has_passed() => return Poll::Ready(Some(Sent::Broken)),
+            Poll::Ready(_) if was_blocked => deadline.clear(),
+            Poll::Pending | Poll::Ready(_) => {}
+        }
+        match ready!(polled) {
+            Err(_) | Ok(0) => return Poll::Ready(Some(Sent::Left)),
+            Ok(written) => self.written += written,
+        }
+        if self.written == self.piece.len() {
+            self.piece.clear();
+            self.written = 0;
+        }
+        Poll::Ready(None)
+    }
+}
+
+/// The body broke off, or is not as long as its head says.
+struct Broken;
+
+impl From<WrongLength> for Broken {
+    fn from(_: WrongLength) -> Self {
+        Self
+    }
+}
