@@ -3,15 +3,18 @@
 //! Never here: what the bytes mean.
 
 use std::io::{self, IoSlice};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Endpoint;
+use super::introduction::Introduction;
 use super::names;
+use super::opening::Opening;
 use super::settings::Address;
 use super::stream::Stream;
 
@@ -28,26 +31,51 @@ pub(super) struct Connection {
     /// Bytes that came and were not taken yet.
     pub(super) unread: Bytes,
     read_bytes: usize,
+    /// What it began with, and for whom.
+    opening: Option<Arc<Opening>>,
+    client: Option<Box<Introduction>>,
 }
 
 impl Connection {
-    pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Self> {
-        let stream = match endpoint.address() {
-            Address::Tcp { host, port } => Stream::Tcp(connect(endpoint, host, *port).await?),
+    /// Opens one that begins with `opening`, for `client` if that introduces clients.
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        opening: Option<&Arc<Opening>>,
+        client: Option<Introduction>,
+    ) -> io::Result<Self> {
+        let address = endpoint.address();
+        let is_secure = opening.is_some_and(|opening| opening.is_secure());
+        if is_secure != matches!(address, Address::Tls { .. }) {
+            // Nothing is ever sent in clear where TLS is meant.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let mut stream = match address {
+            Address::Tcp { host, port } | Address::Tls { host, port } => {
+                Stream::Tcp(connect(endpoint, host, *port).await?)
+            }
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
         };
-        Ok(Self { stream, unread: Bytes::new(), read_bytes: FIRST_READ_BYTES })
+        let client = client.map(Box::new);
+        if let Some(opening) = opening {
+            stream = Box::pin(opening.open(stream, client.as_deref())).await?;
+        }
+        let (unread, read_bytes) = (Bytes::new(), FIRST_READ_BYTES);
+        Ok(Self { stream, unread, read_bytes, opening: opening.cloned(), client })
     }
 
-    /// Whether an idle connection still seems good: nobody closed it, and nothing came that nobody asked for.
-    /// Costs no system call but where something has happened to it.
-    pub(super) fn is_quiet(&self) -> bool {
-        let mut nobody = Context::from_waker(Waker::noop());
-        if self.stream.poll_read_ready(&mut nobody).is_pending() {
-            return true;
-        }
-        let read = self.stream.try_read(&mut [0]);
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    /// Whether it began as one would that is opened now.
+    pub(super) fn began_with(&self, opening: Option<&Arc<Opening>>) -> bool {
+        self.opening.as_ref() == opening
+    }
+
+    /// Whether the endpoint takes it for one of `client`.
+    pub(super) fn is_for(&self, client: Option<&Introduction>) -> bool {
+        self.client.as_deref() == client
+    }
+
+    /// Whether an idle connection still seems good.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
     }
 
     /// The stream, for what is no HTTP any more, and the bytes that came over it.
@@ -81,6 +109,11 @@ impl Connection {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.stream.poll_write_gathered(cx, pieces)
+    }
+
+    /// Has everything that was written leave.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 }
 
