@@ -2,6 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
 
 use super::{BOTH, CA, app, hello, prepare, start, url};
 use crate::harness::certificates::Authority;
@@ -85,6 +88,39 @@ fn large_bodies_pass_both_ways() {
         assert!(answer.body == body, "{} bytes came back", answer.body.len());
     }
     assert_eq!(app.connections(), 1);
+}
+
+/// What the system does not take at once waits in the session, up to 64 KiB: bodies of so many sizes that one of them
+/// ends there.
+#[test]
+fn the_end_of_a_body_does_not_stay_behind() {
+    let authority = Authority::new();
+    let (go_on, may_go_on) = signal();
+    let app = scripted(&authority, move |connection| {
+        while let Some(mut request) = connection.head()? {
+            wait(&may_go_on);
+            connection.body(&mut request)?;
+            let length = request.body.len().to_string();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length.len());
+            connection.send(head + &length)?;
+        }
+        Ok(())
+    });
+    let (kw, alice) = start(&url(&app, "localhost"), &authority, CA);
+    let (_nobody, pause) = sync_channel::<()>(1);
+    for length in (0..100).map(|number| number * (48 << 10)) {
+        let key = alice.header();
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{key}Content-Length: {length}\r\n\r\n");
+        let request = [head.into_bytes(), vec![b'x'; length]].concat();
+        let answer = thread::scope(|scope| {
+            let asking = scope.spawn(|| kw.ask(request));
+            // Long enough to fill what can be filled; were it not, the test would only find less.
+            let _ = pause.recv_timeout(Duration::from_millis(40));
+            go_on.send(()).expect("the script waits");
+            asking.join().expect("an answer")
+        });
+        assert_eq!(answer.text(), length.to_string());
+    }
 }
 
 #[test]
