@@ -62,14 +62,14 @@ impl App {
         start_events: impl FnOnce(&Config) -> io::Result<()>,
     ) -> Result<Self, StartError> {
         let mut reloader = Reloader::new(path);
-        let Loaded { config, keys, tls } = reloader.load().map_err(StartError::Faults)?;
+        let Loaded { config, keys, tls, targets } = reloader.load().map_err(StartError::Faults)?;
         start_events(&config)?;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let signals = runtime.block_on(async { Signals::listen() })?;
         let log = access_log(&config.log)?;
         let (count, routes) = (keys.records.len(), config.routes.routes().len());
-        let shared = Arc::new(Shared::new(config, keys.table, tls));
+        let shared = Arc::new(Shared::new(config, keys.table, tls, targets));
         let server = server::start(&shared, &log)?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");

@@ -13,7 +13,9 @@ use crate::config::Config;
 use crate::keys::table::KeyTable;
 use crate::redact::Redactor;
 use crate::tls::ServerConfig;
+use crate::tls::upstreams::Targets;
 use crate::upstream::client::PoolLimits;
+use crate::upstream::opening::Opening;
 use crate::upstream::{Registry, Upstream};
 
 /// One generation.
@@ -27,12 +29,16 @@ pub struct Snapshot {
     pub keys: KeyTable,
     /// What TLS handshakes need; without it requests come in clear.
     pub tls: Option<Arc<ServerConfig>>,
+    /// And those with endpoints.
+    pub targets: Arc<Targets>,
     /// Where requests carry their key.
     pub sources: KeySources,
     /// What a refusal says about where a key belongs.
     pub challenges: Challenges,
     /// By their place in the configuration.
     pub upstreams: Vec<Upstream>,
+    /// Whether an upstream is told who its clients are, and where they reached us.
+    pub introduces_clients: bool,
     /// How long and how many idle connections to endpoints are kept.
     pub pool_limits: PoolLimits,
     /// How what a client sent is shown.
@@ -48,9 +54,14 @@ pub struct Shared {
 
 impl Shared {
     /// Starts with generation 1.
-    pub fn new(config: Config, keys: KeyTable, tls: Option<Arc<ServerConfig>>) -> Self {
+    pub fn new(
+        config: Config,
+        keys: KeyTable,
+        tls: Option<Arc<ServerConfig>>,
+        targets: Arc<Targets>,
+    ) -> Self {
         let endpoints = Registry::default();
-        let first = Snapshot::new(config, keys, tls, &endpoints, 1);
+        let first = Snapshot::new(config, keys, tls, targets, &endpoints, 1);
         Self { current: Arc::new(ArcSwap::from_pointee(first)), endpoints }
     }
 
@@ -60,9 +71,15 @@ impl Shared {
     }
 
     /// Swaps in a new generation and says its number. To be called by one thread only.
-    pub fn replace(&self, config: Config, keys: KeyTable, tls: Option<Arc<ServerConfig>>) -> u64 {
+    pub fn replace(
+        &self,
+        config: Config,
+        keys: KeyTable,
+        tls: Option<Arc<ServerConfig>>,
+        targets: Arc<Targets>,
+    ) -> u64 {
         let generation = self.current.load().generation + 1;
-        let next = Snapshot::new(config, keys, tls, &self.endpoints, generation);
+        let next = Snapshot::new(config, keys, tls, targets, &self.endpoints, generation);
         self.current.store(Arc::new(next));
         generation
     }
@@ -73,13 +90,17 @@ impl Snapshot {
         config: Config,
         keys: KeyTable,
         tls: Option<Arc<ServerConfig>>,
+        targets: Arc<Targets>,
         registry: &Registry,
         generation: u64,
     ) -> Self {
         let upstream = |(place, configured): (usize, &crate::config::Upstream)| {
-            let crate::config::Upstream { name, endpoints, settings } = configured;
-            let endpoints: Vec<_> =
-                endpoints.iter().map(|e| (e.address.clone(), e.weight)).collect();
+            let crate::config::Upstream { name, endpoints, settings, tls: _ } = configured;
+            let endpoints = endpoints.iter().zip(&targets[place]).map(|(endpoint, target)| {
+                let opening = Opening::new(settings.proxy_protocol, target.clone());
+                (endpoint.address.clone(), endpoint.weight, opening)
+            });
+            let endpoints: Vec<_> = endpoints.collect();
             Upstream::new(registry, place, name, &endpoints, settings.clone())
         };
         let auth = &config.auth;
@@ -87,9 +108,14 @@ impl Snapshot {
             generation,
             keys,
             tls,
+            upstreams: config.upstreams.iter().enumerate().map(upstream).collect(),
+            targets,
             sources: KeySources::new(&auth.key_sources, auth.hide_credentials),
             challenges: Challenges::new(&config.realm, &auth.key_sources),
-            upstreams: config.upstreams.iter().enumerate().map(upstream).collect(),
+            introduces_clients: config
+                .upstreams
+                .iter()
+                .any(|upstream| upstream.settings.proxy_protocol.is_some()),
             pool_limits: PoolLimits {
                 keep_alive: config.server.timeouts.upstream_keep_alive,
                 idle: config.server.limits.upstream_idle,

@@ -13,6 +13,7 @@ mod raw;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use raw::schema;
+pub use tls::{ClientCertificates, PairFiles, Tls, TlsVersion, UpstreamTls};
 
 use crate::auth::credentials::KeySource;
 use crate::diagnostics::{Fault, Report, Source};
@@ -162,6 +164,15 @@ pub struct Config {
     pub warnings: Report,
 }
 
+impl Config {
+    /// The files with certificates and keys.
+    pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
+        let upstreams = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
+        let servers = self.server.tls.iter().flat_map(Tls::files);
+        servers.chain(upstreams.flat_map(UpstreamTls::files))
+    }
+}
+
 /// `[server]`
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -181,54 +192,6 @@ pub struct Server {
     pub timeouts: Timeouts,
     /// `[server.limits]`
     pub limits: Limits,
-}
-
-/// `[server.tls]`: the files, which are read by [`tls`](crate::tls).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// Never empty; the first is for clients that ask for no host, or for one that no certificate names.
-    pub pairs: Vec<PairFiles>,
-    /// Whether and by whom clients must be known.
-    pub clients: Option<ClientCertificates>,
-    /// The oldest version that is spoken.
-    pub min_version: TlsVersion,
-}
-
-impl Tls {
-    /// Every file that is read.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let pairs = self.pairs.iter().flat_map(|pair| [&pair.certificate, &pair.private_key]);
-        let authorities = self.clients.iter().map(|clients| &clients.authorities);
-        pairs.chain(authorities).map(PathBuf::as_path)
-    }
-}
-
-/// A certificate and its key, both in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PairFiles {
-    /// The server's certificate, then those between it and its authority.
-    pub certificate: PathBuf,
-    /// The key of the first certificate.
-    pub private_key: PathBuf,
-}
-
-/// `client_ca` and `client_certificates`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificates {
-    /// The certificates of the authorities that vouch for clients, in PEM.
-    pub authorities: PathBuf,
-    /// Whether a client without a certificate is refused. One whose certificate is not good always is.
-    pub are_required: bool,
-}
-
-/// `min_version`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// RFC 5246; nothing older is spoken.
-    #[default]
-    V1_2,
-    /// RFC 8446.
-    V1_3,
 }
 
 /// `[server.redirect]`
@@ -319,15 +282,27 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// How they are used.
     pub settings: Settings,
+    /// How TLS is spoken to them; `None` if it is to none.
+    pub tls: Option<UpstreamTls>,
 }
 
 /// One server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it is; the port is 80 unless given.
+    /// Where it is; the port is 80, or 443 with https, unless given.
     pub address: Address,
     /// How much it takes, measured by the others. 1.
     pub weight: u32,
+}
+
+impl Endpoint {
+    /// Its host, if TLS is spoken to it.
+    pub fn tls_host(&self) -> Option<&str> {
+        match &self.address {
+            Address::Tls { host, .. } => Some(host),
+            Address::Tcp { .. } | Address::Unix(_) => None,
+        }
+    }
 }
 
 /// `[log]`

@@ -9,7 +9,7 @@ mod lenient;
 mod upstreams;
 
 pub(super) use lenient::{Field, Given, Named, Table};
-pub(super) use upstreams::{Ejection, Endpoint, Health, Retries, Upstream};
+pub(super) use upstreams::{Ejection, Endpoint, Health, Retries, Upstream, UpstreamTls};
 
 use std::fmt::{self, Formatter};
 

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use super::check::Check;
 use super::interpolate::{Problem, ProblemKind, variable};
 use super::raw::{self, Field, Section, Table};
-use super::{AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, limits};
+use super::{
+    AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, UpstreamTls, limits,
+};
 use crate::diagnostics::Report;
 use crate::keys::format::{Pepper, Prefix};
 use crate::redact::Secret;
@@ -49,6 +51,8 @@ pub(super) fn validate(
     let mut files = vec![path];
     files.extend(keys.iter().map(|keys| keys.store.as_path()));
     files.extend(server.tls.iter().flat_map(Tls::files));
+    let with_tls = upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
+    files.extend(with_tls.flat_map(UpstreamTls::files));
     let log = log(check, root.log, &files);
     let roles = roles.resolved;
     match (keys, identity, routes) {

@@ -19,7 +19,7 @@ const MAX_READ_BYTES: usize = 64 * 1024;
 /// A stream that says when there is something to read, before there is a buffer to read into.
 pub trait Readable: AsyncRead + Unpin {
     /// Ready when reading would tell something: bytes, the end, or an error.
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 /// What came and was not taken yet.

@@ -24,9 +24,10 @@ use crate::policy::Permit;
 use crate::upstream::balance::{Pick, Tried, hash};
 use crate::upstream::client::{Claim, Lease};
 use crate::upstream::exchange::{Exchange, Fault};
+use crate::upstream::introduction::Introduction;
 use crate::upstream::request::RequestHead;
 use crate::upstream::settings::Host;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::{Endpoint, Member, Upstream};
 
 /// The head of an upstream's answer, and the exchange that the rest of it comes from.
 pub(super) type Answer = (Parts, Box<Exchange<RequestBody>>);
@@ -61,12 +62,13 @@ pub(super) async fn send(
     let mut request = Some(request);
     let mut tried = Tried::default();
     loop {
-        let endpoint = &upstream.members[place].endpoint;
+        let member = &upstream.members[place];
+        let endpoint = &member.endpoint;
         context.saw_endpoint(endpoint);
         if let (Host::Endpoint, Some(request)) = (&upstream.settings.host, &mut request) {
             request.head.set_host(endpoint.authority().as_bytes());
         }
-        let refusal = match send_to(endpoint, claim, &mut request, context).await {
+        let refusal = match send_to(member, claim, &mut request, context).await {
             Ok(answer) => return Ok(answer),
             Err(refusal) => refusal,
         };
@@ -138,23 +140,27 @@ fn caller(permit: &Permit, client: IpAddr) -> u64 {
     }
 }
 
-/// Sends what is in `request` to `endpoint`. On an error it is still there if the endpoint, and the client's
-/// body, know nothing of it.
+/// Sends what is in `request` to the endpoint of `member`. On an error it is still there if the endpoint, and the
+/// client's body, know nothing of it.
 async fn send_to(
-    endpoint: &Endpoint,
+    member: &Member,
     mut claim: Claim,
     request: &mut Option<Outgoing>,
     context: &RequestContext,
 ) -> Result<Answer, Refusal> {
+    let Member { endpoint, opening, .. } = member;
     let limits = context.snapshot().pool_limits;
     let began = context.connection().now();
     let mut may_reuse = true;
     loop {
         let now = context.connection().now();
-        let reused = if may_reuse { claim.reuse(now, limits) } else { Err(claim) };
+        let reused = match may_reuse {
+            true => claim.reuse(now, limits, opening.as_ref(), client_of(member, context).as_ref()),
+            false => Err(claim),
+        };
         let lease = match reused {
             Ok(lease) => lease,
-            Err(claim) => match connect(claim, endpoint, context).await {
+            Err(claim) => match connect(claim, member, context).await {
                 Ok(lease) => lease,
                 Err(refusal) => {
                     endpoint.failed(began, context.connection().now());
@@ -191,13 +197,21 @@ async fn send_to(
     }
 }
 
+/// Whom the endpoint takes a connection to be from, if it is told.
+fn client_of(member: &Member, context: &RequestContext) -> Option<Introduction> {
+    let peer = context.connection().peer();
+    let is_told = member.opening.as_ref().is_some_and(|opening| opening.introduces());
+    is_told.then(|| Introduction::new(peer.address(), peer.reached()))
+}
+
 async fn connect(
     claim: Claim,
-    endpoint: &Endpoint,
+    member: &Member,
     context: &RequestContext,
 ) -> Result<Lease, Refusal> {
+    let Member { endpoint, opening, .. } = member;
     let longest = context.snapshot().config.server.timeouts.upstream_connect;
-    let mut connecting = Box::pin(claim.connect());
+    let mut connecting = Box::pin(claim.connect(opening.as_ref(), client_of(member, context)));
     match within(longest, context, |cx| connecting.as_mut().poll(cx)).await {
         Some(Ok(lease)) => Ok(lease),
         Some(Err(error)) => {

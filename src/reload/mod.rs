@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::{self, Config, Faulty, Keys};
+use crate::config::{self, Config, Faulty, Keys, UpstreamTls};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::Roles;
 use crate::keys::format::{Hasher, KeyFormat};
 use crate::keys::store::{self, LoadedKeys};
 use crate::snapshot::{Shared, Snapshot};
+use crate::tls::upstreams::{self, LoadedUpstreams, Targets};
 use crate::tls::{self, ServerConfig, Tickets};
 use watch::{Fingerprint, Watch};
 
@@ -37,12 +38,21 @@ pub struct Loaded {
     pub keys: LoadedKeys,
     /// What TLS handshakes need, if TLS is spoken.
     pub tls: Option<Arc<ServerConfig>>,
+    /// And those with endpoints.
+    pub targets: Arc<Targets>,
+}
+
+/// What TLS keeps from one reload to the next.
+#[derive(Clone, Default)]
+struct Lasting {
+    tickets: Tickets,
+    known: upstreams::Known,
 }
 
 /// Reads the configuration file and the files that it names, and notices when they change.
 pub struct Reloader {
     path: PathBuf,
-    tickets: Tickets,
+    lasting: Lasting,
     /// The files that the last attempt read, or would have read.
     files: Vec<PathBuf>,
     watch: Watch,
@@ -55,7 +65,7 @@ impl Reloader {
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            tickets: Tickets::default(),
+            lasting: Lasting::default(),
             files: Vec::new(),
             watch: Watch::new(),
             seen: Fingerprint::default(),
@@ -78,8 +88,8 @@ impl Reloader {
         for _ in 0..ATTEMPTS {
             let before = Fingerprint::of([&path]);
             self.seen = Fingerprint::of(&self.files);
-            let tickets = self.tickets.clone();
-            let loaded = read(&path, &tickets, |others| {
+            let lasting = self.lasting.clone();
+            let loaded = read(&path, &lasting, |others| {
                 self.follow([vec![path.clone()], others].concat());
                 self.seen = Fingerprint::of(&self.files);
             });
@@ -109,14 +119,14 @@ impl Reloader {
     pub fn reload(&mut self, shared: &Shared) {
         let current = shared.current().load_full();
         match self.read().and_then(|parts| parts.or_keep(&current).whole()) {
-            Ok(Loaded { config, keys, tls }) => {
+            Ok(Loaded { config, keys, tls, targets }) => {
                 warn(&config.warnings);
                 for setting in needs_restart(&current.config, &config) {
                     tracing::warn!(setting, "changed, but takes effect at the next start only");
                 }
                 let (keys, table) = (keys.records.len(), keys.table);
                 let routes = config.routes.routes().len();
-                let generation = shared.replace(config, table, tls);
+                let generation = shared.replace(config, table, tls, targets);
                 tracing::info!(generation, keys, routes, "reloaded");
             }
             Err(report) => {
@@ -138,21 +148,20 @@ impl Reloader {
 /// # Errors
 /// Every fault in them, and what is hardly meant.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
-    read(path, &Tickets::default(), |_| {})?.whole()
+    read(path, &Lasting::default(), |_| {})?.whole()
 }
 
 /// Reads them, with the paths of the other files told before.
 fn read(
     path: &Path,
-    tickets: &Tickets,
+    lasting: &Lasting,
     mut others_are: impl FnMut(Vec<PathBuf>),
 ) -> Result<Parts, Report> {
     match config::load_with_keys(path) {
         Ok(config) => {
-            let tls_files = config.server.tls.iter().flat_map(config::Tls::files);
-            let others = [config.keys.store.as_path()].into_iter().chain(tls_files);
+            let others = [config.keys.store.as_path()].into_iter().chain(config.tls_files());
             others_are(others.map(Path::to_owned).collect());
-            read_others(config, tickets)
+            read_others(config, lasting)
         }
         Err(Faulty { mut report, key_facts }) => {
             if let Some(known) = key_facts {
@@ -167,14 +176,17 @@ fn read(
 }
 
 /// Reads the files that a configuration without faults names.
-fn read_others(config: Config, tickets: &Tickets) -> Result<Parts, Report> {
+fn read_others(config: Config, lasting: &Lasting) -> Result<Parts, Report> {
     let keys = load_keys(&config.keys, &config.roles);
     let tls = config.server.tls.as_ref();
-    let tls = tls.map(|tls| tls::load(tls, tickets, Timestamp::now())).transpose();
+    let now = Timestamp::now();
+    let tls = tls.map(|tls| tls::load(tls, &lasting.tickets, now)).transpose();
+    let targets = upstreams::load(&config.upstreams, &lasting.known, &config.path, now);
     match keys {
-        Ok(keys) => Ok(Parts { config, keys, tls }),
+        Ok(keys) => Ok(Parts { config, keys, tls, targets }),
         Err(mut report) => {
             report.merge(tls.err().unwrap_or_default());
+            report.merge(targets.err().unwrap_or_default());
             report.merge(config.warnings);
             Err(report)
         }
@@ -186,6 +198,7 @@ struct Parts {
     config: Config,
     keys: LoadedKeys,
     tls: Result<Option<tls::Loaded>, Report>,
+    targets: Result<LoadedUpstreams, Report>,
 }
 
 impl Parts {
@@ -195,29 +208,56 @@ impl Parts {
         if let Err(faults) = &self.tls
             && current.config.server.tls == self.config.server.tls
         {
-            for fault in faults.lines() {
-                tracing::error!(fault, "certificate refused, the one before stays");
-            }
+            keep(faults);
             let kept = |server| tls::Loaded { server, warnings: Report::default() };
             self.tls = Ok(current.tls.clone().map(kept));
+        }
+        if let Err(faults) = &self.targets
+            && handshakes(&current.config).eq(handshakes(&self.config))
+        {
+            keep(faults);
+            let targets = Arc::clone(&current.targets);
+            self.targets = Ok(LoadedUpstreams { targets, warnings: Report::default() });
         }
         self
     }
 
     fn whole(self) -> Result<Loaded, Report> {
-        let Self { mut config, keys, tls } = self;
-        match tls {
-            Ok(None) => Ok(Loaded { config, keys, tls: None }),
-            Ok(Some(tls::Loaded { server, warnings })) => {
+        let Self { mut config, keys, tls, targets } = self;
+        match (tls, targets) {
+            (Ok(tls), Ok(LoadedUpstreams { targets, warnings })) => {
+                let tls = tls.map(|tls::Loaded { server, warnings }| {
+                    config.warnings.merge(warnings);
+                    server
+                });
                 config.warnings.merge(warnings);
-                Ok(Loaded { config, keys, tls: Some(server) })
+                Ok(Loaded { config, keys, tls, targets })
             }
-            Err(mut faults) => {
+            (tls, targets) => {
+                let mut faults = tls.err().unwrap_or_default();
+                faults.merge(targets.err().unwrap_or_default());
                 faults.merge(config.warnings);
                 Err(faults)
             }
         }
     }
+}
+
+/// Says why files are not used.
+fn keep(faults: &Report) {
+    for fault in faults.lines() {
+        tracing::error!(fault, "certificate refused, the one before stays");
+    }
+}
+
+/// What of the upstreams handshakes depend on.
+fn handshakes(
+    config: &Config,
+) -> impl Iterator<Item = (&str, Option<&UpstreamTls>, Vec<Option<&str>>)> {
+    config.upstreams.iter().map(|upstream| {
+        let hosts = upstream.endpoints.iter().map(config::Endpoint::tls_host).collect();
+        (upstream.name.as_str(), upstream.tls.as_ref(), hosts)
+    })
 }
 
 fn load_keys(keys: &Keys, roles: &Roles) -> Result<LoadedKeys, Report> {

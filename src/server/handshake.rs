@@ -54,6 +54,11 @@ pub(super) async fn open(
     let tls = snapshot.tls.as_ref().filter(|_| purpose == Purpose::Serve);
     let proto = if tls.is_some() { Proto::Https } else { Proto::Http };
     let info = Rc::new(ConnectionInfo::new(peer, proto));
+    if snapshot.introduces_clients
+        && let Ok(address) = stream.local_addr()
+    {
+        info.peer().set_reached(address);
+    }
     let registered = drain.register(&info);
     let opened = match tls {
         None => {

@@ -14,16 +14,37 @@ pub struct Peer {
     via: Via,
     /// What the client's certificate calls it.
     names: OnceCell<Vec<String>>,
+    /// Our address that it connected to.
+    reached: OnceCell<SocketAddr>,
 }
 
 impl Peer {
     pub(super) fn new(address: SocketAddr, proto: Proto) -> Self {
-        Self { address, via: Via::new(address, proto), names: OnceCell::new() }
+        Self {
+            address,
+            via: Via::new(address, proto),
+            names: OnceCell::new(),
+            reached: OnceCell::new(),
+        }
     }
 
     /// Its address.
     pub fn ip(&self) -> IpAddr {
         self.address.ip()
+    }
+
+    /// Its address, with the port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Our address that it connected to, if that is known.
+    pub fn reached(&self) -> Option<SocketAddr> {
+        self.reached.get().copied()
+    }
+
+    pub(super) fn set_reached(&self, address: SocketAddr) {
+        self.reached.get_or_init(|| address);
     }
 
     /// What the upstream is told about the connection.

@@ -56,7 +56,7 @@ impl Transport {
 }
 
 impl Readable for Transport {
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             // What TLS has deciphered already is there at once.
             Self::Tls(stream) if !stream.get_ref().1.wants_read() => Poll::Ready(Ok(())),

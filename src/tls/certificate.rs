@@ -16,7 +16,7 @@ use crate::diagnostics::Fault;
 /// what is warned of is that it did not happen.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// What a server's certificate says.
+/// What a certificate of ours says.
 #[derive(Debug)]
 pub(super) struct Facts {
     /// Its DNS names in lower case; the first label of one may be `*`.
@@ -25,7 +25,7 @@ pub(super) struct Facts {
     not_after: Timestamp,
 }
 
-/// Reads a server's certificate.
+/// Reads a certificate of ours.
 pub(super) fn read(der: &CertificateDer<'_>) -> Result<Facts, Fault> {
     let unreadable = || {
         Fault::whole("the certificate cannot be read as one of X.509")
@@ -52,7 +52,7 @@ impl Facts {
         let left = not_after.duration_since(now);
         if left.is_negative() {
             let fault = Fault::whole(format!("the certificate expired at {not_after}"));
-            return Some(fault.with_help("renew it: clients refuse it"));
+            return Some(fault.with_help("renew it: it is refused"));
         }
         if *not_before > now {
             let fault = Fault::whole(format!("the certificate begins only at {not_before}"));
@@ -61,7 +61,7 @@ impl Facts {
         let days = left.as_hours() / 24;
         (left < EXPIRES_SOON).then(|| {
             Fault::whole(format!("the certificate expires at {not_after}, in {days} days"))
-                .with_help("renew it; the new one is served as soon as it is in place")
+                .with_help("renew it; the new one is used as soon as it is in place")
         })
     }
 }

@@ -19,9 +19,12 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 const READABLE_BY_OTHERS: u32 = 0o004;
 
-/// Every certificate in the file at `path`; never none.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let text = read(path, "certificate")?;
+/// Every certificate in the file at `path`, which `section` names; never none.
+pub(super) fn certificates(
+    path: &Path,
+    section: &str,
+) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let text = read(path, "certificate", section)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -34,13 +37,13 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// The private key in the file at `path`.
-pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
-    if metadata(path, "private key")?.mode() & WRITABLE_BY_OTHERS != 0 {
+/// The private key in the file at `path`, which `section` names.
+pub(super) fn private_key(path: &Path, section: &str) -> Result<PrivateKeyDer<'static>, Fault> {
+    if metadata(path, "private key", section)?.mode() & WRITABLE_BY_OTHERS != 0 {
         let fault = Fault::whole("every user of this machine may write the private key");
         return Err(fault.with_help(format!("chmod 600 {}", path.display())));
     }
-    let text = read(path, "private key")?;
+    let text = read(path, "private key", section)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         _ if is_encrypted(&text) => Fault::whole("the private key is encrypted")
             .with_help("decrypt it with `openssl pkey`: nobody is there to type its password"),
@@ -67,19 +70,19 @@ fn is_encrypted(text: &[u8]) -> bool {
 }
 
 /// Asked of the name, not of the open file: opening a pipe would wait for its writer.
-fn metadata(path: &Path, what: &str) -> Result<Metadata, Fault> {
-    fs::metadata(path).map_err(|error| unreadable(&error, what))
+fn metadata(path: &Path, what: &str, section: &str) -> Result<Metadata, Fault> {
+    fs::metadata(path).map_err(|error| unreadable(&error, what, section))
 }
 
-fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    if !metadata(path, what)?.is_file() {
+fn read(path: &Path, what: &str, section: &str) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    if !metadata(path, what, section)?.is_file() {
         return Err(Fault::whole(format!("the {what} is no regular file")));
     }
     let mut bytes = Zeroizing::new(Vec::new());
-    let file = File::open(path).map_err(|error| unreadable(&error, what))?;
+    let file = File::open(path).map_err(|error| unreadable(&error, what, section))?;
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(&error, what))?;
+        .map_err(|error| unreadable(&error, what, section))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Fault::whole(format!("the file is larger than {FILE_BYTES_MAX} bytes"))
             .with_help("see that it is the right file"));
@@ -87,9 +90,11 @@ fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Fault> {
     Ok(bytes)
 }
 
-fn unreadable(error: &io::Error, what: &str) -> Fault {
+fn unreadable(error: &io::Error, what: &str, section: &str) -> Fault {
     let help = match error.kind() {
-        ErrorKind::NotFound => "see [server.tls] in the configuration: paths are relative to it",
+        ErrorKind::NotFound => {
+            &format!("see {section} in the configuration: paths are relative to it")
+        }
         ErrorKind::PermissionDenied => "let the user that runs keyward read it",
         _ => "see that it is a plain file that can be read",
     };

@@ -1,4 +1,5 @@
-//! TLS to clients: from the files that `[server.tls]` names to what a handshake needs.
+//! TLS: from the files that `[server.tls]` names to what a handshake with a client needs; with endpoints, see
+//! [`upstreams`].
 //!
 //! [`load`] reads certificates, keys and authorities, finds every fault, and gives one [`ServerConfig`] that
 //! all workers share. It is made anew by every reload; only [`Tickets`] stay, so that a session that began
@@ -10,6 +11,7 @@
 mod certificate;
 mod choice;
 mod files;
+pub mod upstreams;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -81,7 +83,7 @@ pub struct Loaded {
 /// Every fault in them, and what is odd.
 pub fn load(tls: &Tls, tickets: &Tickets, now: Timestamp) -> Result<Loaded, Report> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut findings = Findings::default();
+    let mut findings = Findings::of("[server.tls]".to_owned());
     let pairs: Vec<_> = tls
         .pairs
         .iter()
@@ -126,19 +128,30 @@ pub fn load(tls: &Tls, tickets: &Tickets, now: Timestamp) -> Result<Loaded, Repo
 }
 
 /// What was found in the files.
-#[derive(Default)]
 struct Findings {
+    /// The section of the configuration that names the files.
+    section: String,
     faults: Report,
     warnings: Report,
 }
 
 impl Findings {
+    fn of(section: String) -> Self {
+        Self { section, faults: Report::default(), warnings: Report::default() }
+    }
+
     fn fault(&mut self, path: &Path, fault: Fault) {
         self.faults.merge(Report::error(source(path), vec![fault]));
     }
 
     fn warn(&mut self, path: &Path, fault: Fault) {
         self.warnings.merge(Report::warning(source(path), vec![fault]));
+    }
+
+    /// What `read` makes of the file at `path`; or `None`, and why.
+    fn read<T>(&mut self, path: &Path, read: fn(&Path, &str) -> Result<T, Fault>) -> Option<T> {
+        let read = read(path, &self.section);
+        self.take(path, read)
     }
 
     /// What was read; or `None`, and why.
@@ -160,8 +173,8 @@ fn read_pair(
     findings: &mut Findings,
 ) -> Option<(Vec<String>, Arc<CertifiedKey>)> {
     let PairFiles { certificate, private_key } = files;
-    let chain = findings.take(certificate, files::certificates(certificate));
-    let key = findings.take(private_key, files::private_key(private_key));
+    let chain = findings.read(certificate, files::certificates);
+    let key = findings.read(private_key, files::private_key);
     if let Some(warning) = files::readable_by_all(private_key) {
         findings.warn(private_key, warning);
     }
@@ -175,7 +188,7 @@ fn read_pair(
             let key = private_key.display();
             let fault = Fault::whole(format!("this certificate does not belong to the key in {key}"));
             let help = "name the two files that were made together; the first certificate in the \
-                        file must be the server's own, not its authority's";
+                        file must be the one for the key, not its authority's";
             findings.fault(certificate, fault.with_help(help));
         }
         // Its text is about the kind of key, never about the key.
@@ -195,7 +208,7 @@ fn verifier(
     findings: &mut Findings,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
     let path = &clients.authorities;
-    let authorities = findings.take(path, files::certificates(path))?;
+    let authorities = findings.read(path, files::certificates)?;
     let roots = findings.take(path, roots(authorities))?;
     let builder =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));

@@ -272,7 +272,7 @@ mod tests {
     fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
         let endpoint = |(number, &weight): (usize, &u32)| {
             let address = Address::Tcp { host: format!("host{number}"), port: 80 };
-            (address, weight)
+            (address, weight, None)
         };
         let endpoints: Vec<_> = weights.iter().enumerate().map(endpoint).collect();
         let retries = Retries { attempts: 3, budget_percent: 20, budget_min: 2 };

@@ -15,6 +15,8 @@ use http_body::Body;
 use super::Endpoint;
 use super::connection::Connection;
 use super::exchange::Exchange;
+use super::introduction::Introduction;
+use super::opening::Opening;
 use super::request::RequestHead;
 
 /// How long and how many idle connections are kept.
@@ -47,7 +49,7 @@ impl Client {
             if pool.generation.replace(generation) != generation {
                 pool.idle.borrow_mut().clear();
             }
-            pool.idle.borrow_mut().retain(|idle| idle.is_good(now, limits));
+            pool.idle.borrow_mut().retain_mut(|idle| idle.is_good(now, limits));
         }
     }
 
@@ -77,23 +79,34 @@ impl Drop for Claim {
 }
 
 impl Claim {
-    /// The idle connection that was used last, if there is one that still seems alive.
+    /// Of the idle connections that began with `opening`, for `client` if that introduces clients, the one that was
+    /// used last, if there is one that still seems alive.
     ///
     /// # Errors
     /// There is none; a new one can be made.
-    pub fn reuse(self, now: Instant, limits: PoolLimits) -> Result<Lease, Self> {
-        match self.pool.take(now, limits) {
+    pub fn reuse(
+        self,
+        now: Instant,
+        limits: PoolLimits,
+        opening: Option<&Arc<Opening>>,
+        client: Option<&Introduction>,
+    ) -> Result<Lease, Self> {
+        match self.pool.take(now, limits, opening, client) {
             Some(connection) => Ok(Lease { connection, claim: self, is_reused: true }),
             None => Err(self),
         }
     }
 
-    /// A new connection.
+    /// A new connection, that begins so.
     ///
     /// # Errors
-    /// What the system says.
-    pub async fn connect(self) -> io::Result<Lease> {
-        let connection = Connection::open(&self.pool.endpoint).await?;
+    /// What the system says, or why TLS is not spoken.
+    pub async fn connect(
+        self,
+        opening: Option<&Arc<Opening>>,
+        client: Option<Introduction>,
+    ) -> io::Result<Lease> {
+        let connection = Connection::open(&self.pool.endpoint, opening, client).await?;
         Ok(Lease { connection, claim: self, is_reused: false })
     }
 
@@ -119,17 +132,32 @@ struct Idle {
 }
 
 impl Idle {
-    fn is_good(&self, now: Instant, limits: PoolLimits) -> bool {
+    fn is_good(&mut self, now: Instant, limits: PoolLimits) -> bool {
         now.saturating_duration_since(self.since) < limits.keep_alive && self.connection.is_quiet()
     }
 }
 
 impl Pool {
-    fn take(&self, now: Instant, limits: PoolLimits) -> Option<Connection> {
+    /// What began otherwise is closed: there is a reload between. What is another client's stays.
+    fn take(
+        &self,
+        now: Instant,
+        limits: PoolLimits,
+        opening: Option<&Arc<Opening>>,
+        client: Option<&Introduction>,
+    ) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        std::iter::from_fn(|| idle.pop_back())
-            .find(|idle| idle.is_good(now, limits))
-            .map(|idle| idle.connection)
+        for place in (0..idle.len()).rev() {
+            let is_current = idle[place].connection.began_with(opening);
+            if is_current && !idle[place].connection.is_for(client) {
+                continue;
+            }
+            let mut idle = idle.remove(place)?;
+            if is_current && idle.is_good(now, limits) {
+                return Some(idle.connection);
+            }
+        }
+        None
     }
 
     fn put(&self, mut connection: Connection, now: Instant, limits: PoolLimits) {

@@ -3,42 +3,71 @@
 //! Never here: what the bytes mean.
 
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tokio::io::AsyncWrite as _;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Endpoint;
+use super::introduction::Introduction;
 use super::names;
+use super::opening::Opening;
 use super::settings::Address;
 use super::stream::Stream;
-use crate::http1::inbox::{Inbox, Readable as _};
+use crate::http1::inbox::Inbox;
 
 /// A connection to an endpoint. While it is idle it holds no memory for bytes.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
     pub(super) inbox: Inbox,
+    /// What it began with, and for whom.
+    opening: Option<Arc<Opening>>,
+    client: Option<Box<Introduction>>,
 }
 
 impl Connection {
-    pub(super) async fn open(endpoint: &Endpoint) -> io::Result<Self> {
-        let stream = match endpoint.address() {
-            Address::Tcp { host, port } => Stream::Tcp(connect(endpoint, host, *port).await?),
+    /// Opens one that begins with `opening`, for `client` if that introduces clients.
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        opening: Option<&Arc<Opening>>,
+        client: Option<Introduction>,
+    ) -> io::Result<Self> {
+        let address = endpoint.address();
+        let is_secure = opening.is_some_and(|opening| opening.is_secure());
+        if is_secure != matches!(address, Address::Tls { .. }) {
+            // Nothing is ever sent in clear where TLS is meant.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let mut stream = match address {
+            Address::Tcp { host, port } | Address::Tls { host, port } => {
+                Stream::Tcp(connect(endpoint, host, *port).await?)
+            }
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
         };
-        Ok(Self { stream, inbox: Inbox::default() })
+        let client = client.map(Box::new);
+        if let Some(opening) = opening {
+            stream = Box::pin(opening.open(stream, client.as_deref())).await?;
+        }
+        Ok(Self { stream, inbox: Inbox::default(), opening: opening.cloned(), client })
     }
 
-    /// Whether an idle connection still seems good: nobody closed it, and nothing came that nobody asked for.
-    /// Costs no system call but where something has happened to it.
-    pub(super) fn is_quiet(&self) -> bool {
-        let mut nobody = Context::from_waker(Waker::noop());
-        if self.stream.poll_read_ready(&mut nobody).is_pending() {
-            return true;
-        }
-        let read = self.stream.try_read(&mut [0]);
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    /// Whether it began as one would that is opened now.
+    pub(super) fn began_with(&self, opening: Option<&Arc<Opening>>) -> bool {
+        self.opening.as_ref() == opening
+    }
+
+    /// Whether the endpoint takes it for one of `client`.
+    pub(super) fn is_for(&self, client: Option<&Introduction>) -> bool {
+        self.client.as_deref() == client
+    }
+
+    /// Whether an idle connection still seems good.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
     }
 
     /// The stream, for what is no HTTP any more, and the bytes that came over it.
@@ -63,6 +92,11 @@ impl Connection {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.stream.poll_write_gathered(cx, pieces)
+    }
+
+    /// Has everything that was written leave.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 }
 

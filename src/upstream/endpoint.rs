@@ -171,7 +171,7 @@ impl Registry {
             Arc::new(Endpoint {
                 place,
                 name: match address {
-                    Address::Tcp { .. } => address.authority(),
+                    Address::Tcp { .. } | Address::Tls { .. } => address.authority(),
                     Address::Unix(_) => address.to_string(),
                 },
                 address: address.clone(),

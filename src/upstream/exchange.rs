@@ -266,7 +266,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         Ok(true)
     }
 
-    /// Writes all of the head and of the piece behind it.
+    /// Writes all of the head and of the piece behind it, until it has left.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let [before, data, behind] = self.piece.parts();
@@ -274,7 +274,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
             let mut left = &mut pieces[..];
             IoSlice::advance_slices(&mut left, self.head_sent + self.piece_sent);
             if left.is_empty() {
-                return Poll::Ready(Ok(()));
+                return self.connection.poll_flush(cx);
             }
             let written = ready!(self.connection.poll_write(cx, left))?;
             if written == 0 {

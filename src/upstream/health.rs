@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use super::answer;
 use super::connection::Connection;
 use super::exchange::MAX_HEAD_BYTES;
+use super::opening::Opening;
 use super::request::RequestHead;
 use super::settings::{Health, Host, Settings};
 use super::tasks::Tasks;
-use super::{Endpoint, Upstream};
+use super::{Endpoint, Member, Upstream};
 use crate::http1::Malformed;
 use crate::http1::encode::Framing;
 use http::{HeaderValue, Method};
@@ -26,31 +27,34 @@ const JITTER: u32 = 10;
 
 /// The checks that run; dropped, they stop.
 #[derive(Debug, Default)]
-pub struct HealthChecks(Tasks<(Host, Health)>);
+pub struct HealthChecks(Tasks<(Host, Health, Option<Arc<Opening>>)>);
 
 impl HealthChecks {
     /// Checks the endpoints of `upstreams` from now on, and no others. To be called within a runtime.
     pub fn follow(&mut self, upstreams: &[Upstream]) {
         let checked = upstreams.iter().flat_map(|upstream| {
             let Settings { host, health, .. } = &upstream.settings;
-            let check = |endpoint: &Arc<Endpoint>| {
-                Some((Arc::clone(endpoint), (host.clone(), health.clone()?)))
+            let check = |Member { endpoint, opening, .. }: &Member| {
+                Some((Arc::clone(endpoint), (host.clone(), health.clone()?, opening.clone())))
             };
-            upstream.members.iter().filter_map(move |member| check(&member.endpoint))
+            upstream.members.iter().filter_map(check)
         });
         self.0.follow(checked, keep_checking);
     }
 }
 
-async fn keep_checking(endpoint: Arc<Endpoint>, (host, health): (Host, Health)) {
+async fn keep_checking(
+    endpoint: Arc<Endpoint>,
+    (host, health, opening): (Host, Health, Option<Arc<Opening>>),
+) {
     let host = match &host {
         Host::Literal(host) => host,
         Host::Keep | Host::Endpoint => endpoint.authority(),
     };
     loop {
         tokio::time::sleep(jitter(health.interval)).await;
-        let checked =
-            tokio::time::timeout(health.timeout, check(&endpoint, host, &health.path)).await;
+        let check = check(&endpoint, opening.as_ref(), host, &health.path);
+        let checked = tokio::time::timeout(health.timeout, check).await;
         let result = checked.unwrap_or(Err(Unhealthy::Silent));
         endpoint.checked(result, &health, Instant::now());
         tokio::time::sleep(health.interval).await;
@@ -99,18 +103,24 @@ impl std::fmt::Display for Unhealthy {
 }
 
 /// GETs `path` on a connection of its own. Good is what is neither the client's nor the server's fault: below 400.
-async fn check(endpoint: &Endpoint, host: &HeaderValue, path: &str) -> Result<(), Unhealthy> {
+async fn check(
+    endpoint: &Endpoint,
+    opening: Option<&Arc<Opening>>,
+    host: &HeaderValue,
+    path: &str,
+) -> Result<(), Unhealthy> {
     let mut head = RequestHead::new(&Method::GET, path);
     head.push_host(host.as_bytes());
     head.push("user-agent", b"keyward (health check)");
     head.push("connection", b"close");
     let head = head.end(Framing::Empty);
-    let mut connection = Connection::open(endpoint).await?;
+    let mut connection = Connection::open(endpoint, opening, None).await?;
     let mut sent = 0;
     while sent < head.as_bytes().len() {
         let left = [IoSlice::new(&head.as_bytes()[sent..])];
         sent += poll_fn(|cx| connection.poll_write(cx, &left)).await?;
     }
+    poll_fn(|cx| connection.poll_flush(cx)).await?;
     while connection.inbox.unread.len() <= MAX_HEAD_BYTES {
         if !poll_fn(|cx| connection.poll_fill(cx)).await? {
             return Err(Unhealthy::Closed);

@@ -10,8 +10,10 @@ mod connection;
 pub mod endpoint;
 pub mod exchange;
 pub mod health;
+pub mod introduction;
 pub mod load;
 pub mod names;
+pub mod opening;
 pub mod request;
 pub mod settings;
 mod standing;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 
 pub use endpoint::{Endpoint, Registry};
 use load::Load;
+use opening::Opening;
 use settings::{Address, Settings};
 
 /// A named group of endpoints that serve the same.
@@ -48,25 +51,29 @@ pub struct Member {
     pub endpoint: Arc<Endpoint>,
     /// How much it takes, measured by the others.
     pub weight: u32,
+    /// What connections to it begin with before the first request, if with anything.
+    pub opening: Option<Arc<Opening>>,
     /// What tells it from the others where callers are spread by a hash.
     seed: u64,
 }
 
 impl Upstream {
-    /// The upstream `name` at `place` in the configuration, with these endpoints and their weights.
+    /// The upstream `name` at `place` in the configuration, with these endpoints, their weights, and what connections to
+    /// them begin with.
     pub fn new(
         registry: &Registry,
         place: usize,
         name: &str,
-        endpoints: &[(Address, u32)],
+        endpoints: &[(Address, u32, Option<Arc<Opening>>)],
         settings: Settings,
     ) -> Self {
-        let member = |(address, weight): &(Address, u32)| Member {
+        let member = |(address, weight, opening): &(Address, u32, Option<Arc<Opening>>)| Member {
             endpoint: registry.endpoint(name, address, &settings),
             weight: *weight,
+            opening: opening.clone(),
             seed: balance::hash(address.to_string().as_bytes()),
         };
-        let weights: Vec<u32> = endpoints.iter().map(|(_, weight)| *weight).collect();
+        let weights: Vec<u32> = endpoints.iter().map(|(_, weight, _)| *weight).collect();
         Self {
             place,
             name: name.to_owned(),

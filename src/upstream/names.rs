@@ -29,13 +29,10 @@ pub(super) struct Addresses {
 
 impl Addresses {
     pub(super) fn new(address: &Address) -> Self {
-        let known = match address {
-            Address::Tcp { host, port } => {
-                let literal = host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, *port));
-                literal.into_iter().collect()
-            }
-            Address::Unix(_) => Vec::new(),
-        };
+        let literal = address
+            .host_and_port()
+            .and_then(|(host, port)| Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, port)));
+        let known = literal.into_iter().collect();
         let (turn, generation) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self { known: ArcSwap::from_pointee(known), turn, generation }
     }
@@ -97,10 +94,10 @@ impl Names {
 }
 
 async fn keep_looking_up(endpoint: Arc<Endpoint>, every: Duration) {
-    let Address::Tcp { host, port } = endpoint.address() else { return };
+    let Some((host, port)) = endpoint.address().host_and_port() else { return };
     let mut is_unknown = false;
     loop {
-        note(&endpoint, look_up(host, *port).await, &mut is_unknown);
+        note(&endpoint, look_up(host, port).await, &mut is_unknown);
         tokio::time::sleep(every).await;
     }
 }

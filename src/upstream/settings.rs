@@ -19,6 +19,13 @@ pub enum Address {
         /// Never 0.
         port: u16,
     },
+    /// `https://HOST:PORT`
+    Tls {
+        /// A name or an address (IPv6 without brackets).
+        host: String,
+        /// Never 0.
+        port: u16,
+    },
     /// `unix:PATH`
     Unix(PathBuf),
 }
@@ -26,16 +33,24 @@ pub enum Address {
 impl Address {
     /// Whether it has to be looked up where that is.
     pub fn is_name(&self) -> bool {
-        matches!(self, Self::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
+        self.host_and_port().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err())
+    }
+
+    /// The host and the port of one in the network.
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Tcp { host, port } | Self::Tls { host, port } => Some((host, *port)),
+            Self::Unix(_) => None,
+        }
     }
 
     /// What a request's `Host` calls it: `HOST:PORT`, an IPv6 address in brackets (RFC 3986 §3.2.2); `localhost`
     /// behind a Unix socket.
     pub fn authority(&self) -> String {
-        match self {
-            Self::Unix(_) => "localhost".to_owned(),
-            Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Tcp { host, port } => format!("{host}:{port}"),
+        match self.host_and_port() {
+            None => "localhost".to_owned(),
+            Some((host, port)) if host.contains(':') => format!("[{host}]:{port}"),
+            Some((host, port)) => format!("{host}:{port}"),
         }
     }
 }
@@ -45,6 +60,7 @@ impl Display for Address {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { .. } => write!(f, "http://{}", self.authority()),
+            Self::Tls { .. } => write!(f, "https://{}", self.authority()),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -57,6 +73,8 @@ pub struct Settings {
     pub balance: Balance,
     /// What an endpoint is told as `Host`.
     pub host: Host,
+    /// How endpoints are told whose connection it is; `None`: they are not.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How often the names of endpoints are looked up.
     pub dns_refresh: Duration,
     /// What happens when every endpoint is left out.
@@ -95,6 +113,15 @@ pub enum Host {
     Endpoint,
     /// This.
     Literal(HeaderValue),
+}
+
+/// `proxy_protocol`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// In binary.
+    V2,
 }
 
 /// `when_none_is_up`

@@ -7,12 +7,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::http1::inbox::Readable;
 
@@ -26,15 +27,24 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A socket in the file system.
     Unix(UnixStream),
+    /// TLS over TCP; boxed, so that a stream in clear does not carry the room for it.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Reads what is there.
-    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_read(buffer),
-            Self::Unix(stream) => stream.try_read(buffer),
+    /// Whether, idle, it still seems good: nobody closed it, and nothing came that nobody asked for. Costs no system
+    /// call but where something has happened to it.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        if self.poll_read_ready(&mut nobody).is_pending() {
+            return true;
         }
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut [0]),
+            Self::Unix(stream) => stream.try_read(&mut [0]),
+            Self::Tls(_) => return false,
+        };
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Makes the coming close a reset, where there is such a thing.
@@ -42,6 +52,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => reset_at_close(stream),
             Self::Unix(_) => {}
+            Self::Tls(stream) => reset_at_close(stream.get_ref().0),
         }
     }
 
@@ -54,15 +65,20 @@ impl Stream {
         match self {
             Self::Tcp(stream) => write_gathered(stream, cx, pieces),
             Self::Unix(stream) => write_gathered(stream, cx, pieces),
+            // rustls gathers them.
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, pieces),
         }
     }
 }
 
 impl Readable for Stream {
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Of TLS, what is not for us (a ticket, new keys) is taken in and is nothing; an end that an attacker could make is
+    /// an error.
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_fill_buf(cx).map_ok(drop),
         }
     }
 }
@@ -76,6 +92,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -89,17 +106,23 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // neither keeps anything back
+    /// Only TLS keeps something back.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -167,7 +167,7 @@ fn route_row(config: &Config, route: &Route, rule: &RouteRule) -> RouteRow {
 }
 
 fn upstream_row(upstream: &Upstream) -> UpstreamRow {
-    let Upstream { name, endpoints, settings } = upstream;
+    let Upstream { name, endpoints, settings, tls } = upstream;
     let shown = endpoints.iter().map(|endpoint| match endpoint {
         Endpoint { address, weight: 1 } => address.to_string(),
         Endpoint { address, weight } => format!("{address} (weight {weight})"),
@@ -177,7 +177,7 @@ fn upstream_row(upstream: &Upstream) -> UpstreamRow {
         endpoints: endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
         weights: endpoints.iter().map(|endpoint| endpoint.weight).collect(),
         shown_endpoints: shown.collect(),
-        settings: upstream_settings(settings),
+        settings: upstream_settings(settings, tls.as_ref()),
     }
 }
 

@@ -4,16 +4,21 @@
 
 use std::time::Duration;
 
+use crate::config::{PairFiles, UpstreamTls};
 use crate::upstream::settings::{
-    Balance, Ejection, Health, Host, Limits, Retries, Settings, WhenNoneIsUp,
+    Balance, Ejection, Health, Host, Limits, ProxyProtocol, Retries, Settings, WhenNoneIsUp,
 };
 
 /// Every setting of an upstream, by field. Each structure is taken apart by name, so that a field that is added
 /// cannot be forgotten here.
-pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, String)> {
+pub(super) fn upstream_settings(
+    settings: &Settings,
+    tls: Option<&UpstreamTls>,
+) -> Vec<(&'static str, String)> {
     let Settings {
         balance,
         host,
+        proxy_protocol,
         dns_refresh,
         when_none_is_up,
         slow_start,
@@ -36,6 +41,11 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
         Host::Endpoint => "endpoint".to_owned(),
         Host::Literal(host) => String::from_utf8_lossy(host.as_bytes()).into_owned(),
     };
+    let proxy_protocol = match proxy_protocol {
+        None => "none",
+        Some(ProxyProtocol::V1) => "v1",
+        Some(ProxyProtocol::V2) => "v2",
+    };
     let when_none_is_up = match when_none_is_up {
         WhenNoneIsUp::Try => "try",
         WhenNoneIsUp::Refuse => "refuse",
@@ -45,9 +55,10 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
         let (interval, timeout) = (time(interval), time(timeout));
         format!("{path} every {interval} within {timeout}, back after {healthy_after}, out after {unhealthy_after}")
     });
-    vec![
+    let mut all = vec![
         ("balance", balance.to_owned()),
         ("host", host),
+        ("proxy_protocol", proxy_protocol.to_owned()),
         ("dns_refresh", time(dns_refresh)),
         ("when_none_is_up", when_none_is_up.to_owned()),
         ("max_connections", most(connections)),
@@ -61,7 +72,22 @@ pub(super) fn upstream_settings(settings: &Settings) -> Vec<(&'static str, Strin
         ("retries.budget_percent", budget_percent.to_string()),
         ("retries.budget_min", budget_min.to_string()),
         ("health", health),
-    ]
+    ];
+    all.extend(tls_settings(tls));
+    all
+}
+
+fn tls_settings(tls: Option<&UpstreamTls>) -> [(&'static str, String); 3] {
+    let none = || "none".to_owned();
+    let Some(UpstreamTls { authorities, server_name, pair }) = tls else {
+        return [("tls.ca", none()), ("tls.server_name", none()), ("tls.certificate", none())];
+    };
+    let ca = authorities.as_ref().map_or("the system's".to_owned(), |ca| ca.display().to_string());
+    let pair = pair.as_ref().map_or_else(none, |PairFiles { certificate, private_key }| {
+        format!("{} with {}", certificate.display(), private_key.display())
+    });
+    let server_name = server_name.clone().unwrap_or_else(|| "each endpoint's host".to_owned());
+    [("tls.ca", ca), ("tls.server_name", server_name), ("tls.certificate", pair)]
 }
 
 fn time(time: &Duration) -> String {

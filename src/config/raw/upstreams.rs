@@ -16,7 +16,7 @@ use super::{Field, Given, Section, Table};
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["endpoints"]))]
 pub(in crate::config) struct Upstream {
-    /// Its servers, `"http://HOST[:PORT]"`, `"unix:PATH"` or `{ url = "…", weight = 2 }`.
+    /// Its servers, `"http://HOST[:PORT]"`, `"https://HOST[:PORT]"`, `"unix:PATH"` or `{ url = "…", weight = 2 }`.
     pub(in crate::config) endpoints: Field<Vec<Given<Endpoint>>>,
     /// Which endpoint is next: "round_robin", "least_request" (the less busy of two at random) or "hash_user" (a user's requests always to the same one). Default: "round_robin".
     #[schemars(extend("enum" = ["round_robin", "least_request", "hash_user"]))]
@@ -36,12 +36,31 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) max_in_flight: Field<i64>,
     /// How long the share of an endpoint that came back grows; "0s" for not at all. Default: "10s".
     pub(in crate::config) slow_start: Field<String>,
+    /// Begin each connection to an endpoint with a header of the PROXY protocol, "v1" or "v2", that names the client. Default: none.
+    #[schemars(extend("enum" = ["v1", "v2"]))]
+    pub(in crate::config) proxy_protocol: Field<String>,
+    /// How the endpoints with https are known, and what they are shown. Its files are read again when they change.
+    pub(in crate::config) tls: Section<UpstreamTls>,
     /// When an endpoint is left out because requests to it failed.
     pub(in crate::config) ejection: Section<Ejection>,
     /// How often a request is tried on another endpoint.
     pub(in crate::config) retries: Section<Retries>,
     /// Ask every endpoint now and then whether it works. Default: not.
     pub(in crate::config) health: Section<Health>,
+}
+
+/// TLS to the endpoints with https. Its files are in PEM, and read again when they change.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct UpstreamTls {
+    /// The certificates of the authorities that vouch for the endpoints. Default: those that the system trusts.
+    pub(in crate::config) ca: Field<String>,
+    /// The name that the endpoints' certificate must be for, and that they are asked for. Default: the host of each.
+    pub(in crate::config) server_name: Field<String>,
+    /// The certificate that keyward shows, followed by those between it and its authority. Default: none.
+    pub(in crate::config) certificate: Field<String>,
+    /// The key of the first certificate.
+    pub(in crate::config) private_key: Field<String>,
 }
 
 /// When an endpoint is left out because requests to it failed.
@@ -72,7 +91,7 @@ pub(in crate::config) struct Retries {
 #[derive(Debug, JsonSchema)]
 #[schemars(inline, untagged)]
 pub(in crate::config) enum Endpoint {
-    /// `"http://HOST[:PORT]"` or `"unix:PATH"`.
+    /// `"http://HOST[:PORT]"`, `"https://HOST[:PORT]"` or `"unix:PATH"`.
     Url(String),
     /// With its weight.
     Table(Table<WeightedEndpoint>),
@@ -83,7 +102,7 @@ pub(in crate::config) enum Endpoint {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["url"]))]
 pub(in crate::config) struct WeightedEndpoint {
-    /// Where it is: `"http://HOST[:PORT]"` or `"unix:PATH"`.
+    /// Where it is: `"http://HOST[:PORT]"`, `"https://HOST[:PORT]"` or `"unix:PATH"`.
     pub(in crate::config) url: Field<String>,
     /// How much it takes, measured by the others. Default: 1.
     pub(in crate::config) weight: Field<i64>,

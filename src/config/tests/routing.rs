@@ -64,7 +64,7 @@ fn endpoints_with_weights() {
             "2:14: this must be a string such as",
             "2:17: this endpoint does not say where it is; write url = ",
             "2:50: this number is too small; write a number from 1 to 100",
-            r#"2:63: "b" does not begin with http://; write "http://b""#,
+            r#"2:63: "b" does not begin with http:// or https://; write "http://b""#,
             r#"3:21: unknown field "weigth" in [upstreams.endpoints]; did you mean "weight"?"#,
             "3:42: this number is too large",
             r#"4:11: "roundrobin" is no choice here; did you mean "round_robin"?"#,
@@ -193,10 +193,17 @@ fn health_checks() {
 #[test]
 fn endpoints() {
     for (endpoint, message) in [
-        ("127.0.0.1:3000", r#""127.0.0.1:3000" does not begin with http://; write "http://127"#),
-        ("localhost", r#""localhost" does not begin with http://; write "http://localhost""#),
-        ("ftp://a", r#""ftp://a" does not begin with http://; write "http://HOST""#),
-        ("https://a", "https to an upstream is not supported by this version"),
+        (
+            "127.0.0.1:3000",
+            r#""127.0.0.1:3000" does not begin with http:// or https://; write "http://127"#,
+        ),
+        (
+            "localhost",
+            r#""localhost" does not begin with http:// or https://; write "http://localhost""#,
+        ),
+        ("ftp://a", r#""ftp://a" does not begin with http:// or https://; write "http://HOST""#),
+        ("https://u:p@a", "an endpoint takes no user and password"),
+        ("https://a/", r#""https://a/" says more than host and port"#),
         ("/run/a", r#""/run/a" names no Unix socket; write "unix:/run/app.sock""#),
         ("unix:", r#""unix:" names no Unix socket"#),
         ("unix:///run/a", r#""unix:///run/a" names no Unix socket"#),

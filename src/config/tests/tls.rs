@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{check, good};
-use crate::config::TlsVersion;
+use crate::config::{TlsVersion, UpstreamTls};
 
 const PAIR: &str = "[server.tls]\ncertificate = 'a.pem'\nprivate_key = 'a.key'\n";
 
@@ -85,6 +85,52 @@ fn clients_are_vouched_for() {
     check(
         &format!("{PAIR}client_ca = 'ca.pem'\n[[routes]]\npath = '/'\nclient_subject = []"),
         &["7:18: no client may pass this route; name some"],
+    );
+}
+
+#[test]
+fn tls_to_endpoints() {
+    let config = good(
+        "[upstreams.a]\nendpoints = ['https://a', 'https://[::1]:8443', 'http://a']\n\
+         [upstreams.a.tls]\nca = 'ca.pem'\nserver_name = 'app.internal'\n\
+         certificate = 'c.pem'\nprivate_key = '/c.key'\n\
+         [upstreams.b]\nendpoints = ['https://b']\n[upstreams.c]\nendpoints = ['http://c']\n\
+         [[routes]]\npath = '/'\nupstream = 'a'",
+    );
+    let [a, b, c] = &config.upstreams[..] else { panic!("three upstreams") };
+    let shown: Vec<_> = a.endpoints.iter().map(|one| one.address.to_string()).collect();
+    assert_eq!(shown, ["https://a:443", "https://[::1]:8443", "http://a:80"]);
+    assert_eq!(a.tls.as_ref().and_then(|tls| tls.server_name.as_deref()), Some("app.internal"));
+    let files: Vec<_> = config.tls_files().collect();
+    assert_eq!(files, ["etc/ca.pem", "etc/c.pem", "/c.key"].map(Path::new));
+    assert_eq!(b.tls, Some(UpstreamTls::default()));
+    assert_eq!(c.tls, None);
+}
+
+#[test]
+fn tls_to_endpoints_is_whole_and_meant() {
+    let upstream = "[upstreams.a]\nendpoints = ['https://a']\n[upstreams.a.tls]\n";
+    check(
+        &format!("{upstream}certificate = 'c.pem'\nserver_name = 'a/b'\ninsecure = true"),
+        &[
+            "3:1: there is no private_key; write private_key = ",
+            r#"5:15: "a/b" is no name that a certificate could be for; write a host"#,
+            r#"6:1: unknown field "insecure" in [upstreams.a.tls]"#,
+        ],
+    );
+    for endpoint in ["http://a", "unix:/run/a.sock"] {
+        check(
+            &format!("[upstreams.a]\nendpoints = ['{endpoint}']\n[upstreams.a.tls]\nca = 'a.pem'"),
+            &[r#"3:1: TLS is spoken to no endpoint of the upstream "a"; write "https://HOST" for"#],
+        );
+    }
+    check(
+        &format!("{upstream}ca = 'ca.pem'\n[log]\naccess = 'ca.pem'"),
+        &["6:10: the log would be written into a file that keyward reads"],
+    );
+    check(
+        "[upstreams.a]\nendpoints = ['http://a']\nproxy_protocol = 'v3'",
+        &[r#"3:18: "v3" is no choice here"#],
     );
 }
 

@@ -1,13 +1,14 @@
-//! `[server.tls]`: certificates, keys, and whether clients show theirs.
+//! `[server.tls]` and `[upstreams.NAME.tls]`: certificates, keys, and who must show one.
 //!
 //! Never here: what is in the files (see [`tls`](crate::tls)).
 
 use std::path::PathBuf;
 
+use super::upstreams::url;
 use crate::config::check::{Check, Span};
 use crate::config::limits::CERTIFICATES_MAX;
-use crate::config::raw::{self, Field, Given, Table};
-use crate::config::{ClientCertificates, PairFiles, Tls, TlsVersion};
+use crate::config::raw::{self, Field, Given, Section, Table};
+use crate::config::{ClientCertificates, PairFiles, Tls, TlsVersion, UpstreamTls};
 
 /// What PEM begins with (RFC 7468 §2), where the name of its file belongs.
 const PEM_BEGIN: &str = "-----BEGIN";
@@ -70,6 +71,37 @@ fn clients(
     let choices = [("required", true), ("optional", false)];
     let are_required = check.one_of(client_certificates, true, &choices);
     Some(ClientCertificates { authorities: file(check, client_ca)?, are_required })
+}
+
+/// `[upstreams.NAME.tls]`, for an upstream with or without endpoints that TLS is spoken to.
+pub(super) fn upstream(
+    check: &mut Check<'_>,
+    name: &str,
+    section: Section<raw::UpstreamTls>,
+    is_spoken: bool,
+) -> Option<UpstreamTls> {
+    let Some(given) = section.0 else { return is_spoken.then(UpstreamTls::default) };
+    let table = check.table(&format!("upstreams.{name}.tls"), given)?;
+    let (span, raw) = (table.span(), table.into_inner());
+    if !is_spoken {
+        let message = format!("TLS is spoken to no endpoint of the upstream {name:?}");
+        let help = "write \"https://HOST\" for its endpoints, or remove the table: what goes over a Unix \
+                    socket does not leave the machine, and is in clear";
+        check.fault(span.clone(), message, help);
+    }
+    let server_name = check.text(raw.server_name).map(|text| {
+        if !url::is_host(&text.value) {
+            let message = format!("{} is no name that a certificate could be for", text.shown);
+            check.fault(text.span, message, "write a host such as \"app.internal\"");
+        }
+        text.value
+    });
+    let has_pair = raw.certificate.0.is_some() || raw.private_key.0.is_some();
+    Some(UpstreamTls {
+        authorities: file(check, raw.ca),
+        server_name,
+        pair: has_pair.then(|| pair(check, &span, raw.certificate, raw.private_key)).flatten(),
+    })
 }
 
 /// The name of a file in PEM. A key that stands here itself goes no further, for paths are shown.

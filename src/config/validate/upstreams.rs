@@ -1,10 +1,11 @@
 //! `[upstreams.NAME]`: the services behind keyward.
 
 mod settings;
-mod url;
+pub(super) mod url;
 
 use serde_spanned::Spanned;
 
+use super::tls;
 use crate::config::check::{Check, Span, Text};
 use crate::config::limits::{Bounds, ENDPOINTS_MAX, UPSTREAMS_MAX, WEIGHT};
 use crate::config::raw::{self, Field, Given, Named, Table};
@@ -39,15 +40,20 @@ pub(super) fn upstreams(
                 format!("write ASCII letters, digits, '_', '-' and '.', {MAX_NAME_BYTES} at most");
             check.fault(name.span(), message, help);
         }
-        let (endpoints, settings) = match check.table(&format!("upstreams.{text}"), given) {
+        let (endpoints, settings, tls) = match check.table(&format!("upstreams.{text}"), given) {
             Some(table) => {
                 let (span, mut fields) = (table.span(), table.into_inner());
                 let listed = std::mem::take(&mut fields.endpoints);
-                (endpoints(check, text, &span, listed), settings::settings(check, text, fields))
+                let tls = std::mem::take(&mut fields.tls);
+                let endpoints = endpoints(check, text, &span, listed);
+                let settings = settings::settings(check, text, fields);
+                let is_tls = |endpoint: &Endpoint| endpoint.tls_host().is_some();
+                let tls = tls::upstream(check, text, tls, endpoints.iter().any(is_tls));
+                (endpoints, settings, tls)
             }
             None => Default::default(),
         };
-        upstreams.push(Upstream { name: name.into_inner(), endpoints, settings });
+        upstreams.push(Upstream { name: name.into_inner(), endpoints, settings, tls });
     }
     upstreams
 }

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls::ServerConnection;
 use socket2::SockRef;
 
 use super::wait::{signal, wait};
-use super::{DEADLINE, Message};
+use super::{DEADLINE, Message, Socket, TlsService};
 
 /// A service on loopback; it stops when dropped.
 pub(crate) struct Upstream {
@@ -126,7 +127,24 @@ impl Upstream {
             }
             Ok(())
         };
-        Self::on(listener, script, true)
+        Self::on(listener, plain, script, true)
+    }
+
+    /// Like [`Upstream::scripted`], over TLS.
+    pub(crate) fn tls(
+        service: TlsService,
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::opened(move |socket| Ok(service.accept(socket)), script)
+    }
+
+    /// Like [`Upstream::scripted`], with what comes before the script done by `open`.
+    pub(crate) fn opened(
+        open: impl Fn(TcpStream) -> io::Result<Socket> + Send + Sync + 'static,
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        Self::on(listener, open, script, true)
     }
 
     fn start(
@@ -134,11 +152,12 @@ impl Upstream {
         is_kept: bool,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-        Self::on(listener, script, is_kept)
+        Self::on(listener, plain, script, is_kept)
     }
 
     fn on(
         listener: TcpListener,
+        open: impl Fn(TcpStream) -> io::Result<Socket> + Send + Sync + 'static,
         script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
         is_kept: bool,
     ) -> Self {
@@ -146,7 +165,7 @@ impl Upstream {
         let record = Arc::new(Record { is_kept, ..Record::default() });
         let acceptor = thread::spawn({
             let record = Arc::clone(&record);
-            move || accept(&listener, &record, Arc::new(script))
+            move || accept(&listener, &record, Arc::new(open), Arc::new(script))
         });
         Self { address, record, acceptor: Some(acceptor) }
     }
@@ -204,9 +223,14 @@ impl Drop for Upstream {
     }
 }
 
+type Open = dyn Fn(TcpStream) -> io::Result<Socket> + Send + Sync;
 type Script = dyn Fn(&mut Connection) -> io::Result<()> + Send + Sync;
 
-fn accept(listener: &TcpListener, record: &Arc<Record>, script: Arc<Script>) {
+fn plain(socket: TcpStream) -> io::Result<Socket> {
+    Ok(Socket::Plain(socket))
+}
+
+fn accept(listener: &TcpListener, record: &Arc<Record>, open: Arc<Open>, script: Arc<Script>) {
     for socket in listener.incoming() {
         let socket = socket.expect("a loopback connection can be accepted");
         if record.is_stopping.load(Ordering::SeqCst) {
@@ -220,14 +244,15 @@ fn accept(listener: &TcpListener, record: &Arc<Record>, script: Arc<Script>) {
         socket.set_nodelay(true).expect("an open socket takes options");
         socket.set_read_timeout(Some(DEADLINE)).expect("an open socket takes options");
         let record = Arc::clone(record);
-        let script = Arc::clone(&script);
+        let (open, script) = (Arc::clone(&open), Arc::clone(&script));
         thread::spawn(move || {
+            let Ok(socket) = open(socket) else { return };
             let stream = BufReader::new(socket);
             let mut connection = Connection { stream, index, record };
             // An error is the proxy's leave; what it did before is in the record.
             let _ = script(&mut connection);
             if lock(&connection.record.sockets)[index].is_some() {
-                let _ = connection.stream.get_ref().shutdown(Shutdown::Both);
+                let _ = connection.socket().shutdown(Shutdown::Both);
             }
         });
     }
@@ -235,7 +260,7 @@ fn accept(listener: &TcpListener, record: &Arc<Record>, script: Arc<Script>) {
 
 /// One accepted connection, for a script.
 pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Socket>,
     /// Its place among the connections of this upstream, from 0.
     pub(crate) index: usize,
     record: Arc<Record>,
@@ -302,12 +327,23 @@ impl Connection {
 
     /// Writes `bytes`.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes.as_ref())
+        self.stream.get_mut().write_all(bytes.as_ref())?;
+        self.stream.get_mut().flush()
+    }
+
+    /// Says that this is the end, which closing alone does not over TLS.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        self.stream.get_mut().end()
+    }
+
+    /// What is known of the TLS session, once something was read.
+    pub(crate) fn session(&self) -> &ServerConnection {
+        self.stream.get_ref().session()
     }
 
     /// The socket, for what only a socket can do.
     pub(crate) fn socket(&self) -> &TcpStream {
-        self.stream.get_ref()
+        self.stream.get_ref().tcp()
     }
 
     /// Makes the coming close a reset.
@@ -335,7 +371,7 @@ impl Write for Connection {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.stream.get_mut().flush()
     }
 }
 

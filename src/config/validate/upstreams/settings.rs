@@ -11,7 +11,7 @@ use crate::config::check::Check;
 use crate::config::limits::{self, Bounds};
 use crate::config::raw::{self, Field, Section};
 use crate::upstream::settings::{
-    Balance, Ejection, Health, Host, Limits, Retries, Settings, WhenNoneIsUp,
+    Balance, Ejection, Health, Host, Limits, ProxyProtocol, Retries, Settings, WhenNoneIsUp,
 };
 
 /// The settings of the upstream `name`.
@@ -25,6 +25,11 @@ pub(super) fn settings(check: &mut Check<'_>, name: &str, fields: raw::Upstream)
         limits,
         balance: balance(check, fields.balance),
         host: host(check, fields.host),
+        proxy_protocol: check.one_of(
+            fields.proxy_protocol,
+            None,
+            &[("v1", Some(ProxyProtocol::V1)), ("v2", Some(ProxyProtocol::V2))],
+        ),
         dns_refresh: check.duration(fields.dns_refresh, &limits::DNS_REFRESH),
         when_none_is_up: check.one_of(
             fields.when_none_is_up,

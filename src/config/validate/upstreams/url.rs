@@ -1,4 +1,4 @@
-//! Where an endpoint is, read from `http://HOST[:PORT]` or `unix:PATH`.
+//! Where an endpoint is, read from `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:PATH`.
 //!
 //! Never here: what else an endpoint may have.
 
@@ -8,13 +8,13 @@ use crate::config::check::{Check, Text};
 use crate::config::limits::{HOST_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
 use crate::upstream::settings::Address;
 
-const DEFAULT_PORT: u16 = 80;
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// Why a text is no endpoint. `Display` would hide which remedy fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Problem {
     Scheme,
-    Https,
     Unix,
     UserInfo,
     Path,
@@ -54,10 +54,6 @@ fn refuse(check: &mut Check<'_>, text: Text, problem: Problem) {
     let (message, help) = match problem {
         // What is shown must not hold a password.
         Problem::UserInfo => ("an endpoint takes no user and password".to_owned(), form),
-        Problem::Https => (
-            "https to an upstream is not supported by this version".to_owned(),
-            "write \"http://…\", and keep the way to it private",
-        ),
         Problem::Unix => (
             format!("{} names no Unix socket", text.shown),
             "write \"unix:/run/app.sock\", with a path of 107 bytes at most",
@@ -66,7 +62,9 @@ fn refuse(check: &mut Check<'_>, text: Text, problem: Problem) {
             format!("{} says more than host and port", text.shown),
             "end it behind the port: the client's path and query are forwarded as they are",
         ),
-        Problem::Scheme => (format!("{} does not begin with http://", text.shown), form),
+        Problem::Scheme => {
+            (format!("{} does not begin with http:// or https://", text.shown), form)
+        }
         Problem::Host => (format!("{} names no host", text.shown), form),
         Problem::Port => (format!("{} has no port from 1 to 65535", text.shown), form),
     };
@@ -78,7 +76,12 @@ pub(super) fn is_authority(text: &str) -> bool {
     parse(&format!("http://{text}")).is_ok()
 }
 
-/// Reads `http://HOST[:PORT]` (RFC 3986 §3.2 without user information).
+/// Whether `text` is a name or an address (IPv6 without brackets).
+pub(in crate::config::validate) fn is_host(text: &str) -> bool {
+    is_name_or_ipv4(text) || text.parse::<Ipv6Addr>().is_ok()
+}
+
+/// Reads `http://HOST[:PORT]`, with or without `s` (RFC 3986 §3.2 without user information).
 fn parse(text: &str) -> Result<Address, Problem> {
     let (scheme, rest) = text.split_once("://").ok_or(match text.contains('@') {
         true => Problem::UserInfo,
@@ -89,11 +92,11 @@ fn parse(text: &str) -> Result<Address, Problem> {
     if rest.contains('@') {
         return Err(Problem::UserInfo);
     }
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => return Err(Problem::Https),
+    let is_tls = match scheme.to_ascii_lowercase().as_str() {
+        "http" => false,
+        "https" => true,
         _ => return Err(Problem::Scheme),
-    }
+    };
     if authority.len() != rest.len() {
         return Err(Problem::Path);
     }
@@ -108,13 +111,17 @@ fn parse(text: &str) -> Result<Address, Problem> {
     if !host.contains(':') && !is_name_or_ipv4(host) {
         return Err(Problem::Host);
     }
-    Ok(Address::Tcp { host: host.to_owned(), port: parse_port(port)? })
+    let host = host.to_owned();
+    Ok(match is_tls {
+        false => Address::Tcp { host, port: parse_port(port, HTTP_PORT)? },
+        true => Address::Tls { host, port: parse_port(port, HTTPS_PORT)? },
+    })
 }
 
 /// `port` is empty, or a colon and a number.
-fn parse_port(port: &str) -> Result<u16, Problem> {
+fn parse_port(port: &str, default: u16) -> Result<u16, Problem> {
     if port.is_empty() {
-        return Ok(DEFAULT_PORT);
+        return Ok(default);
     }
     let digits = port.strip_prefix(':').ok_or(Problem::Host)?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
