@@ -122,7 +122,7 @@ fn worker(folder: &Path, log: &AccessLog) -> Result<(Rc<Proxy>, Rc<ConnectionInf
     fs::write(folder.join("keys.toml"), (0..KEYS).map(entry).collect::<String>())?;
     let Loaded { config, keys, tls } = reload::load(&config)?;
     let peer = "127.0.0.1:4711".parse()?;
-    let connection = ConnectionInfo::new(peer, Proto::Http, &config.server.timeouts);
+    let connection = ConnectionInfo::new(peer, Proto::Http, &config.server);
     let shared = Shared::new(config, keys.table, tls);
     let tunnels = Arc::default();
     let proxy = Proxy::new(shared.current(), tunnels, log.worker()).map_err(io::Error::other)?;

@@ -40,6 +40,7 @@ pub mod clock;
 pub mod deadline;
 pub mod limit;
 pub mod proxy;
+pub mod rate;
 pub mod server;
 pub mod snapshot;
 pub mod tls;

@@ -5,6 +5,7 @@
 //! request.
 
 use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
@@ -12,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::framing::HeadScan;
 use super::peer::Peer;
-use crate::config::Timeouts;
+use crate::config::Server;
 use crate::deadline::Deadline;
 use crate::proxy::forwarded::Proto;
+use crate::rate::{Allowance, Pace};
 
 /// How long a client may still take to begin a request when the worker drains: it may be on its way, and is not
 /// lost. The answer says that it is the last.
@@ -35,7 +37,7 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Waits {
     request_header: Duration,
-    response_body_idle: Duration,
+    response_body: Pace,
     keep_alive: Duration,
 }
 
@@ -45,6 +47,8 @@ pub struct ConnectionInfo {
     peer: Rc<Peer>,
     deadline: Deadline,
     waits: Waits,
+    /// How long the client may still take nothing of the answer.
+    taking: Allowance,
     phase: Cell<Phase>,
     now: Cell<Instant>,
     /// The raw head that came, or is coming, in.
@@ -67,10 +71,14 @@ pub struct ConnectionInfo {
 
 impl ConnectionInfo {
     /// A connection from `peer` that nothing came over yet.
-    pub fn new(peer: SocketAddr, proto: Proto, timeouts: &Timeouts) -> Self {
+    pub fn new(peer: SocketAddr, proto: Proto, server: &Server) -> Self {
+        let timeouts = &server.timeouts;
         let waits = Waits {
             request_header: timeouts.request_header,
-            response_body_idle: timeouts.response_body_idle,
+            response_body: Pace {
+                longest: timeouts.response_body_idle,
+                min_rate: server.limits.response_body_min_rate,
+            },
             keep_alive: timeouts.keep_alive,
         };
         Self::of(Rc::new(Peer::new(peer, proto)), waits)
@@ -86,6 +94,7 @@ impl ConnectionInfo {
             peer,
             deadline: Deadline::default(),
             waits,
+            taking: Allowance::full(waits.response_body),
             phase: Cell::new(Phase::Idle),
             now: Cell::new(Instant::now()),
             head: Cell::new(HeadScan::default()),
@@ -127,12 +136,14 @@ impl ConnectionInfo {
         self.phase.set(Phase::Service);
         self.is_flushed.set(false);
         self.has_unread_body.set(has_body);
+        self.taking.refill();
         self.deadline.clear();
     }
 
     /// Its answer was written, or never will be. `body_was_read`: to its end.
     pub fn request_ended(&self, now: Instant, body_was_read: bool) {
         self.phase.set(Phase::Idle);
+        self.deadline.lift_end();
         if body_was_read {
             self.has_unread_body.set(false);
         }
@@ -179,7 +190,8 @@ impl ConnectionInfo {
         self.is_blocked.get()
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    /// Whether an answer [broke off](Self::broke_off).
+    pub fn is_broken(&self) -> bool {
         self.is_broken.get()
     }
 
@@ -218,14 +230,18 @@ impl ConnectionInfo {
     }
 
     /// What an attempt to write came to.
-    pub(super) fn wrote<T>(&self, polled: &Poll<T>) {
+    pub(super) fn wrote(&self, polled: &Poll<io::Result<usize>>) {
         let was_blocked = self.is_blocked.replace(polled.is_pending());
-        match polled {
-            Poll::Pending if !was_blocked => {
-                self.deadline.start(self.now(), self.waits.response_body_idle);
-            }
-            Poll::Ready(_) if was_blocked => self.deadline.clear(),
-            Poll::Pending | Poll::Ready(_) => {}
+        if polled.is_pending() && !was_blocked {
+            let longest = self.taking.begin_wait(self.now());
+            self.deadline.start(self.now(), longest);
+        }
+        if polled.is_ready() && was_blocked {
+            self.taking.end_wait(self.now());
+            self.deadline.clear();
+        }
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.taking.earn(*bytes);
         }
     }
 

@@ -18,6 +18,7 @@ mod http2;
 mod keys;
 mod limits;
 mod memory;
+mod pace;
 mod policy;
 mod proxy_protocol;
 mod readme;

@@ -71,6 +71,7 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         request_body_idle,
         response_body_idle,
         keep_alive,
+        request,
         upstream_connect,
         upstream_response,
         upstream_body_idle,
@@ -85,6 +86,8 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         header_bytes,
         headers,
         body_bytes,
+        request_body_min_rate,
+        response_body_min_rate,
         h2_streams,
         upstream_idle,
     } = limits;
@@ -101,6 +104,7 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         ("[server.timeouts] request_body_idle", time(request_body_idle)),
         ("[server.timeouts] response_body_idle", time(response_body_idle)),
         ("[server.timeouts] keep_alive", time(keep_alive)),
+        ("[server.timeouts] request", request.as_ref().map_or("none".to_owned(), time)),
         ("[server.timeouts] upstream_connect", time(upstream_connect)),
         ("[server.timeouts] upstream_response", time(upstream_response)),
         ("[server.timeouts] upstream_body_idle", time(upstream_body_idle)),
@@ -113,6 +117,8 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         ("[server.limits] header_bytes", header_bytes.to_string()),
         ("[server.limits] headers", headers.to_string()),
         ("[server.limits] body_bytes", body_bytes.map_or("none".to_owned(), |n| n.to_string())),
+        ("[server.limits] request_body_min_rate", request_body_min_rate.to_string()),
+        ("[server.limits] response_body_min_rate", response_body_min_rate.to_string()),
         ("[server.limits] h2_streams", h2_streams.to_string()),
         ("[server.limits] upstream_idle", upstream_idle.to_string()),
     ];
