@@ -149,8 +149,12 @@ impl ConnectionInfo {
         }
         // What came behind the head may be the beginning of another one, which has less time.
         let may_be_in_head = !self.head.get().leaves_nothing_behind();
-        let longest =
-            if may_be_in_head { self.waits.request_header } else { self.waits.keep_alive };
+        let longest = match () {
+            // The answer may have begun before, and said that another request may follow.
+            () if self.is_leaving.get() => LAST_CALL,
+            () if may_be_in_head => self.waits.request_header,
+            () => self.waits.keep_alive,
+        };
         self.deadline.start(now, longest.min(self.waits.keep_alive));
     }
 

@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -116,11 +115,6 @@ async fn drive(
             // Behind a 101 there is nothing to shut down, and hyper would no longer flush it.
             if drain.has_begun() && !connection.is_leaving() && opened.borrow().is_none() {
                 connection.leave();
-                // Its answer may have begun, and said that others may follow.
-                if connection.phase() == Phase::Service {
-                    Pin::new(&mut requests).graceful_shutdown();
-                    continue;
-                }
             }
             if connection.waits_for_upstream() && stream.borrow().has_reset(cx) {
                 return Poll::Ready(End::Reset);
