@@ -51,4 +51,5 @@ pub mod app;
 pub mod cli;
 pub mod reload;
 pub mod systemd;
+pub mod takeover;
 pub mod telemetry;

@@ -45,6 +45,8 @@ pub(super) const TUNNEL_IDLE: Bounds<Duration> = bounds(s(10 * 60), ms(10), s(DA
 pub(super) const REQUEST: RangeInclusive<Duration> = ms(10)..=s(7 * DAY_S);
 /// Nothing at all is a choice here: cut at once.
 pub(super) const SHUTDOWN: Bounds<Duration> = bounds(s(30), s(0), s(HOUR_S));
+/// Long downloads and streams end by themselves, but not all of them.
+pub(super) const TAKEOVER: Bounds<Duration> = bounds(s(10 * 60), s(0), s(7 * DAY_S));
 
 // Limits.
 pub(super) const CONNECTIONS: Bounds<u64> = bounds(16_384, 1, 1_000_000);

@@ -267,6 +267,8 @@ pub struct Timeouts {
     pub tunnel_idle: Duration,
     /// From SIGTERM until what still runs is cut. 30 s.
     pub shutdown: Duration,
+    /// From the takeover by a new process until what still runs in the old one is cut. 10 min.
+    pub takeover: Duration,
 }
 
 /// `[server.limits]`

@@ -182,6 +182,8 @@ pub(super) struct Timeouts {
     pub(super) tunnel_idle: Field<String>,
     /// From SIGTERM until what still runs is cut. Default: "30s".
     pub(super) shutdown: Field<String>,
+    /// From the takeover by a new process until what still runs in the old one is cut. Default: "10m".
+    pub(super) takeover: Field<String>,
 }
 
 /// The most that one client, or all of them, may take.

@@ -28,6 +28,7 @@ mod services;
 mod shutdown;
 mod streaming;
 mod systemd;
+mod takeover;
 mod tls;
 mod upgrade;
 mod upstream;

@@ -56,6 +56,7 @@ fn the_timeouts_are_those_of_the_program() {
         expect("upstream_keep_alive", timeouts.upstream_keep_alive),
         expect("tunnel_idle", timeouts.tunnel_idle),
         expect("shutdown", timeouts.shutdown),
+        expect("takeover", timeouts.takeover),
     ];
     assert_eq!(shown("| `[server.timeouts]` | default |"), expected);
 }

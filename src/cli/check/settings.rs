@@ -78,6 +78,7 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         upstream_keep_alive,
         tunnel_idle,
         shutdown,
+        takeover,
     } = timeouts;
     let Limits {
         connections,
@@ -111,6 +112,7 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         ("[server.timeouts] upstream_keep_alive", time(upstream_keep_alive)),
         ("[server.timeouts] tunnel_idle", time(tunnel_idle)),
         ("[server.timeouts] shutdown", time(shutdown)),
+        ("[server.timeouts] takeover", time(takeover)),
         ("[server.limits] connections", connections.to_string()),
         ("[server.limits] connections_per_client", connections_per_client.to_string()),
         ("[server.limits] tunnels", tunnels.to_string()),

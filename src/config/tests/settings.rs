@@ -99,6 +99,7 @@ fn durations_at_their_edges() {
         ("upstream_keep_alive", ["10ms", "1day"], ["9ms", "25h"]),
         ("tunnel_idle", ["10ms", "1day"], ["9ms", "25h"]),
         ("shutdown", ["0s", "1h"], ["61m", "2h"]),
+        ("takeover", ["0s", "7days"], ["8days", "9days"]),
     ] {
         for value in good {
             check(&format!("server.timeouts.{field} = '{value}'"), &[]);

@@ -185,6 +185,7 @@ fn timeouts(check: &mut Check<'_>, section: Section<raw::Timeouts>) -> Timeouts 
         upstream_keep_alive: check.duration(raw.upstream_keep_alive, &limits::UPSTREAM_KEEP_ALIVE),
         tunnel_idle: check.duration(raw.tunnel_idle, &limits::TUNNEL_IDLE),
         shutdown: check.duration(raw.shutdown, &limits::SHUTDOWN),
+        takeover: check.duration(raw.takeover, &limits::TAKEOVER),
     }
 }
 
