@@ -217,7 +217,8 @@ fn a_request_has_an_end_whoever_is_waited_for() {
         let mut client = stage.kw.connect();
         client.send(get(target, &alice.header()));
         let mut answer = client.answer_head();
-        while client.chunk(&mut answer).is_ok_and(|chunk| chunk.expect("it has no end").len() > 0) {
+        while client.chunk(&mut answer).is_ok_and(|chunk| !chunk.expect("it has no end").is_empty())
+        {
         }
         assert_eq!(code_of(target), "request_deadline");
     }
