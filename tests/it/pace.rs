@@ -73,10 +73,12 @@ fn a_body_that_drips_is_408_and_one_that_is_slow_is_not() {
 
 #[test]
 fn an_endpoint_that_takes_nothing_does_not_end_the_client() {
+    let (began, has_begun) = signal();
     let (go_on, may_go_on) = signal();
     let app = Upstream::scripted(move |connection| {
         while let Some(mut request) = connection.head()? {
             if request.target() == "/held" {
+                began.send(()).expect("the test waits");
                 wait(&may_go_on);
             }
             connection.body(&mut request)?;
@@ -85,18 +87,21 @@ fn an_endpoint_that_takes_nothing_does_not_end_the_client() {
         Ok(())
     });
     let (stage, alice) = stage(app, |setup| {
-        setup.set("server.timeouts", "request_body_idle = \"2s\"");
+        setup.set("server.timeouts", "request_body_idle = \"3s\"");
         setup.set("server.limits", "request_body_min_rate = \"1GiB/s\"");
     });
     // More than what all the buffers on the way hold.
     let length = 64 << 20;
     let head = post("/held", length, &alice);
     let mut held = stage.kw.connect();
+    held.send(head);
+    // From here on the client is waited for, until it sends more than the endpoint takes.
+    wait(&has_begun);
     let sender = held.socket().try_clone().expect("a socket can be shared");
     let sending = std::thread::spawn(move || {
         use std::io::Write as _;
         let mut sender = &sender;
-        sender.write_all(head.as_bytes()).and_then(|()| sender.write_all(&vec![b'x'; length]))
+        sender.write_all(&vec![b'x'; length - 1])
     });
     // Two that one may wait for are ended, one after the other.
     for _ in 0..2 {
@@ -108,8 +113,11 @@ fn an_endpoint_that_takes_nothing_does_not_end_the_client() {
         assert_eq!(dripping.answer().status(), 408);
     }
     go_on.send(()).expect("the script waits");
-    assert_eq!(held.answer().text(), "hello");
     sending.join().expect("it does not panic").expect("the body was taken");
+    // It is waited for once more, and still has time.
+    assert!(!hears_something(&held));
+    held.send("x");
+    assert_eq!(held.answer().text(), "hello");
 }
 
 /// An answer without an end, to a client with a small window, so that its pace is seen on the other side.
