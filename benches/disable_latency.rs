@@ -58,7 +58,7 @@ fn measure() -> Result<(), Failure> {
     thread::spawn(move || upstream::serve(listener));
     let keys = keyring::make(2)?;
     let folder = folder.path().join("keyward");
-    let (_keyward, address) = keyward::start(&folder, None, address, &keys)?;
+    let (_keyward, address) = keyward::start(&folder, None, address, &keys, "")?;
 
     let over = AtomicBool::new(false);
     let passed = AtomicU64::new(0);
@@ -85,7 +85,7 @@ fn stay_allowed(
     over: &AtomicBool,
     passed: &AtomicU64,
 ) -> Result<(), String> {
-    let mut client = Client::connect(address).map_err(|error| error.to_string())?;
+    let mut client = Client::connect(address, Ok).map_err(|error| error.to_string())?;
     let header = format!("x-api-key: {}\r\n", key.secret);
     while !over.load(Ordering::Relaxed) {
         let answer = client.get("/", &header).map_err(|error| error.to_string())?;
@@ -100,7 +100,7 @@ fn stay_allowed(
 
 /// Disables the key, waits for the first refusal, enables it, and waits for the first 200.
 fn disable_once(address: SocketAddr, config: &Path, key: &Key) -> Result<Try, Failure> {
-    let mut client = Client::connect(address)?;
+    let mut client = Client::connect(address, Ok)?;
     wait_for(&mut client, key, 200, "")?;
     let start = Instant::now();
     let command = thread::scope(|scope| {
@@ -115,7 +115,7 @@ fn disable_once(address: SocketAddr, config: &Path, key: &Key) -> Result<Try, Fa
     });
     let (exit, refused) = command?;
     change("enable", config, key)?;
-    wait_for(&mut Client::connect(address)?, key, 200, "")?;
+    wait_for(&mut Client::connect(address, Ok)?, key, 200, "")?;
     let since = |earlier: Instant| match refused.checked_duration_since(earlier) {
         Some(after) => after.as_secs_f64() * 1e3,
         None => -earlier.duration_since(refused).as_secs_f64() * 1e3,

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +18,7 @@ use crate::reload::{self, Loaded, Reloader};
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
 use crate::systemd;
+use crate::takeover::{Handover, Predecessor, Successor};
 use crate::telemetry::Format;
 use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
 use crate::upstream::health::HealthChecks;
@@ -61,6 +62,7 @@ impl App {
         path: &Path,
         start_events: impl FnOnce(&Config) -> io::Result<()>,
     ) -> Result<Self, StartError> {
+        let (predecessor, handed_over) = Predecessor::find()?.unzip();
         let mut reloader = Reloader::new(path);
         let Loaded { config, keys, tls, targets } = reloader.load().map_err(StartError::Faults)?;
         start_events(&config)?;
@@ -70,14 +72,21 @@ impl App {
         let log = access_log(&config.log)?;
         let (count, routes) = (keys.records.len(), config.routes.routes().len());
         let shared = Arc::new(Shared::new(config, keys.table, tls, targets));
-        let server = server::start(&shared, &log)?;
+        let server = server::start(&shared, &log, handed_over.unwrap_or_default())?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
         }
         for address in server.redirecting() {
             tracing::info!(%address, "redirecting to https");
         }
-        systemd::ready();
+        match predecessor {
+            None => systemd::ready(),
+            // It tells systemd, too, which listens to nobody else.
+            Some(predecessor) => {
+                predecessor.take_over()?;
+                tracing::info!("took over");
+            }
+        }
         Ok(Self { runtime, signals, server, log, shared, reloader })
     }
 
@@ -86,19 +95,35 @@ impl App {
         self.server.addresses()
     }
 
-    /// Runs until SIGTERM or SIGINT; then lets what is in flight end, and stops. SIGHUP reloads, SIGUSR1
-    /// reopens the access log.
+    /// Runs until SIGTERM or SIGINT, or until another process has taken over; then lets what is in flight end, and
+    /// stops. SIGHUP reloads, SIGUSR1 reopens the access log, SIGUSR2 starts the program once more to take over.
     ///
     /// # Errors
     /// What the system refused; the access log's last lines could not be written.
-    pub fn run(mut self) -> io::Result<()> {
-        self.runtime.block_on(control(self.signals, &mut self.reloader, &self.shared, &self.log));
-        systemd::stopping();
-        tracing::info!("stopping: no new connections, requests in flight end");
+    pub fn run(self) -> io::Result<()> {
+        let Self { runtime, mut signals, shared, server, log, mut reloader } = self;
+        let end = runtime.block_on(control(&mut signals, &mut reloader, &shared, &server, &log));
+        let timeouts = shared.current().load().config.server.timeouts.clone();
+        let longest = match end {
+            End::Asked => {
+                systemd::stopping();
+                tracing::info!("stopping: no new connections, requests in flight end");
+                timeouts.shutdown
+            }
+            End::Succeeded => timeouts.takeover,
+        };
+        let cut = runtime.block_on(async {
+            let mut stopping = server.stop(Instant::now() + longest)?;
+            loop {
+                tokio::select! {
+                    cut = stopping.cut() => return cut,
+                    () = signals.end.recv() => stopping.hurry(Instant::now() + timeouts.shutdown),
+                }
+            }
+        })?;
         // A name that is just being looked up must not hold up the end.
-        self.runtime.shutdown_background();
-        let cut = self.server.stop()?;
-        self.log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
+        runtime.shutdown_background();
+        log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
         match cut {
             0 => tracing::info!("stopped"),
             cut => tracing::warn!(cut, "stopped; connections still in use were cut"),
@@ -107,15 +132,37 @@ impl App {
     }
 }
 
-async fn control(mut signals: Signals, reloader: &mut Reloader, shared: &Shared, log: &AccessLog) {
+/// Why a process comes to its end.
+enum End {
+    /// It was told to.
+    Asked,
+    /// Another one serves in its place.
+    Succeeded,
+}
+
+async fn control(
+    signals: &mut Signals,
+    reloader: &mut Reloader,
+    shared: &Shared,
+    server: &Server,
+    log: &AccessLog,
+) -> End {
     let (mut checks, mut names) = (HealthChecks::default(), Names::default());
+    let mut handover: Option<Handover> = None;
     loop {
         let snapshot = shared.current().load_full();
         checks.follow(&snapshot.upstreams);
         names.follow(&snapshot.upstreams);
         tokio::select! {
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
+            () = signals.end.recv() => return End::Asked,
+            _ = signals.upgrade.recv() => begin(&mut handover, server),
+            outcome = outcome(&mut handover) => match outcome.and_then(succeed) {
+                Ok(()) => return End::Succeeded,
+                Err(error) => {
+                    handover = None;
+                    tracing::error!(%error, "the new process did not take over; this one goes on serving");
+                }
+            },
             _ = signals.hangup.recv() => reloader.reload(shared),
             _ = signals.reopen.recv() => {
                 log.reopen();
@@ -126,23 +173,72 @@ async fn control(mut signals: Signals, reloader: &mut Reloader, shared: &Shared,
     }
 }
 
+/// Starts the program once more, to take over.
+fn begin(handover: &mut Option<Handover>, server: &Server) {
+    if handover.is_some() {
+        tracing::warn!("a new process is just about to take over; it is not started twice");
+        return;
+    }
+    tracing::info!("starting a new process, to take over");
+    match server.sockets().and_then(Handover::begin) {
+        Ok(begun) => *handover = Some(begun),
+        Err(error) => {
+            tracing::error!(%error, "no new process could be started; this one goes on serving");
+        }
+    }
+}
+
+/// What comes of a takeover, if one has begun.
+async fn outcome(handover: &mut Option<Handover>) -> io::Result<Successor> {
+    match handover {
+        Some(handover) => handover.outcome().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Leaves everything new to `successor`.
+fn succeed(successor: Successor) -> io::Result<()> {
+    let pid = successor.pid();
+    successor.go()?;
+    systemd::succeeded_by(pid);
+    tracing::info!(pid, "a new process has taken over; requests in flight end here");
+    Ok(())
+}
+
 /// What the operator says to a running process.
 struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    end: EndSignals,
     hangup: Signal,
     reopen: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
     /// From here on none of them ends the process by itself.
     fn listen() -> io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            end: EndSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
             hangup: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
+    }
+}
+
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -18,6 +18,9 @@ use tokio::time::Sleep;
 pub struct Deadline {
     at: Cell<Option<Instant>>,
     passed: Cell<bool>,
+    /// When all of it must be over, whatever is waited for.
+    end: Cell<Option<Instant>>,
+    is_over: Cell<bool>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
     /// Whether the timer will wake the driver: polling it again would only cost time.
     is_armed: Cell<bool>,
@@ -28,9 +31,24 @@ pub struct Deadline {
 impl Deadline {
     /// Starts a wait of at most `longest` from `now` on; it replaces the one before.
     pub fn start(&self, now: Instant, longest: Duration) {
-        let at = now.checked_add(longest);
+        self.move_to(earlier(now.checked_add(longest), self.end.get()));
+    }
+
+    /// From here on, all waits together end at `end` at the latest; until [`lift_end`](Self::lift_end).
+    pub fn set_end(&self, end: Option<Instant>) {
+        self.end.set(end);
+        self.move_to(earlier(self.at.get(), end));
+    }
+
+    /// Every wait may be as long as it says again.
+    pub fn lift_end(&self) {
+        self.end.set(None);
+        self.is_over.set(false);
+    }
+
+    fn move_to(&self, at: Option<Instant>) {
         self.at.set(at);
-        self.passed.set(false);
+        self.passed.set(self.is_over.get());
         let timer = self.timer.borrow();
         let is_earlier =
             timer.as_ref().zip(at).is_some_and(|(timer, at)| at < timer.deadline().into_std());
@@ -48,8 +66,13 @@ impl Deadline {
 
     /// Ends the wait.
     pub fn clear(&self) {
-        self.at.set(None);
-        self.passed.set(false);
+        self.at.set(self.end.get());
+        self.passed.set(self.is_over.get());
+    }
+
+    /// Whether the end of all waits is behind us.
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
     }
 
     /// Whether the wait was too long.
@@ -62,20 +85,21 @@ impl Deadline {
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx.waker());
         let Some(at) = self.at.get().filter(|_| !self.passed.get()) else { return Poll::Pending };
-        let at = tokio::time::Instant::from_std(at);
+        let due = tokio::time::Instant::from_std(at);
         let mut timer = self.timer.borrow_mut();
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if at < timer.deadline() {
-            timer.as_mut().reset(at);
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if due < timer.deadline() {
+            timer.as_mut().reset(due);
         } else if self.is_armed.get() && !timer.is_elapsed() {
             return Poll::Pending;
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if at <= timer.deadline() {
+            if due <= timer.deadline() {
                 self.passed.set(true);
+                self.is_over.set(self.end.get().is_some_and(|end| end <= at));
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(at);
+            timer.as_mut().reset(due);
         }
         self.is_armed.set(true);
         Poll::Pending
@@ -87,6 +111,14 @@ impl Deadline {
             *driver = Some(waker.clone());
             self.is_armed.set(false);
         }
+    }
+}
+
+/// Of two moments, either of which may be missing.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -116,6 +148,30 @@ mod tests {
                 assert_eq!((now() - begin).as_secs(), seconds);
                 assert!(deadline.has_passed());
             }
+        });
+    }
+
+    #[test]
+    fn all_waits_together_end_at_their_end() {
+        run(async {
+            let deadline = Deadline::default();
+            let begin = now();
+            deadline.set_end(Some(begin + Duration::from_secs(5)));
+            deadline.start(now(), Duration::from_secs(1));
+            poll_fn(|cx| deadline.poll(cx)).await;
+            assert!(deadline.has_passed() && !deadline.is_over());
+            deadline.start(now(), Duration::from_secs(60));
+            deadline.clear();
+            poll_fn(|cx| deadline.poll(cx)).await;
+            assert_eq!((now() - begin).as_secs(), 5);
+            // Nothing that begins now has any time.
+            deadline.start(now(), Duration::from_secs(60));
+            assert!(deadline.has_passed() && deadline.is_over());
+            deadline.lift_end();
+            deadline.start(now(), Duration::from_secs(60));
+            poll_fn(|cx| deadline.poll(cx)).await;
+            assert_eq!((now() - begin).as_secs(), 65);
+            assert!(!deadline.is_over());
         });
     }
 

@@ -9,6 +9,11 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// The process `pid` serves in the place of this one, which ends.
+pub fn succeeded_by(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
 /// No more requests are taken; those in flight end.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);

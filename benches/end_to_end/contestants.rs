@@ -92,7 +92,7 @@ fn relay(folder: &Path, upstream: SocketAddr) -> Result<Contestant, Failure> {
 
 fn keyward(folder: &Path, upstream: SocketAddr, keys: &[Key]) -> Result<Contestant, Failure> {
     let folder = folder.join("keyward");
-    let (child, address) = keyward::start(&folder, Some(PROXY_CORE), upstream, keys)?;
+    let (child, address) = keyward::start(&folder, Some(PROXY_CORE), upstream, keys, "")?;
     Ok(Contestant {
         name: "keyward",
         version: format!("keyward {}", env!("CARGO_PKG_VERSION")),

@@ -11,9 +11,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_MAX_BYTES: usize = 16 * 1024;
 
 /// One connection to a proxy.
-pub(crate) struct Client {
-    stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
+    /// Whether the proxy has said that nothing follows.
+    is_over: bool,
 }
 
 /// What came back.
@@ -24,20 +26,28 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-impl Client {
-    /// Connects, with the time limits set.
-    pub(crate) fn connect(address: SocketAddr) -> io::Result<Client> {
+impl<S: Read + Write> Client<S> {
+    /// Connects, with the time limits set; `wrap` makes of the connection what the proxy speaks on it.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        wrap: impl FnOnce(TcpStream) -> io::Result<S>,
+    ) -> io::Result<Client<S>> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
-        Ok(Client { stream, buffer: Vec::new() })
+        Ok(Client { stream: wrap(stream)?, buffer: Vec::new(), is_over: false })
     }
 
-    /// Sends `GET path` with the header lines given (each ends in CR LF) and reads the answer.
+    /// Sends `GET path` with the header lines given (each ends in CR LF) and reads the answer. `NotConnected` where
+    /// the last answer has said that it is the last: nothing is sent then.
     pub(crate) fn get(&mut self, path: &str, headers: &str) -> io::Result<Answer> {
+        if self.is_over {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n{headers}\r\n");
         self.stream.write_all(request.as_bytes())?;
+        self.stream.flush()?;
         self.buffer.clear();
         let head_end = loop {
             if let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
@@ -46,6 +56,7 @@ impl Client {
             self.read_more()?;
         };
         let head = String::from_utf8_lossy(&self.buffer[..head_end]).to_ascii_lowercase();
+        self.is_over = head.lines().any(|line| line == "connection: close");
         let status = head.get(9..12).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| invalid("no status line"))?;
         let length: usize = head

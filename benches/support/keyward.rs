@@ -16,18 +16,19 @@ const TEMPLATE: &str = include_str!("../peers/keyward.toml");
 /// What the rendered configuration is called.
 pub(crate) const CONFIG: &str = "keyward.toml";
 
-/// Starts keyward in front of `upstream`, with a new `folder` for all that it reads and writes, and
-/// waits until it listens.
+/// Starts keyward in front of `upstream`, with a new `folder` for all that it reads and writes and `more`
+/// behind its configuration, and waits until it listens.
 pub(crate) fn start(
     folder: &Path,
     core: Option<usize>,
     upstream: SocketAddr,
     keys: &[Key],
+    more: &str,
 ) -> Result<(Child, SocketAddr), Failure> {
     fs::create_dir(folder)?;
     let address = child::free_address()?;
     let config = folder.join(CONFIG);
-    render(TEMPLATE, address, upstream, &config)?;
+    render(&(TEMPLATE.to_owned() + more), address, upstream, &config)?;
     keyring::write_store(&folder.join("keys.toml"), keys)?;
     let arguments = ["serve".as_ref(), "--config".as_ref(), config.as_os_str()];
     let output = folder.join("output.log");

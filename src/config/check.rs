@@ -5,7 +5,7 @@
 //! Never here: what a particular field means.
 
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -309,28 +309,31 @@ impl<'a> Check<'a> {
 
     /// A duration such as "30s".
     pub(super) fn duration(&mut self, field: Field<String>, bounds: &Bounds<Duration>) -> Duration {
-        let Some(text) = self.text(field) else { return bounds.default };
+        self.duration_within(field, &(bounds.min..=bounds.max)).unwrap_or(bounds.default)
+    }
+
+    /// The same for a field that has no default.
+    pub(super) fn duration_within(
+        &mut self,
+        field: Field<String>,
+        bounds: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let text = self.text(field)?;
         match humantime::parse_duration(text.value.trim()) {
-            Ok(value) if (bounds.min..=bounds.max).contains(&value) => value,
+            Ok(value) if bounds.contains(&value) => return Some(value),
             Ok(_) => {
-                let (min, max) = (
-                    humantime::format_duration(bounds.min),
-                    humantime::format_duration(bounds.max),
-                );
+                let min = humantime::format_duration(*bounds.start());
+                let max = humantime::format_duration(*bounds.end());
                 let message = format!("{} is too short or too long", text.shown);
                 self.fault(text.span, message, format!("write a duration from {min} to {max}"));
-                bounds.default
             }
             Err(_) => {
                 let message = format!("{} is no duration", text.shown);
-                self.fault(
-                    text.span,
-                    message,
-                    "write a number and a unit: \"500ms\", \"30s\", \"5m\"",
-                );
-                bounds.default
+                let help = "write a number and a unit: \"500ms\", \"30s\", \"5m\"";
+                self.fault(text.span, message, help);
             }
         }
+        None
     }
 
     /// A whole number from `min` to `max`.
@@ -341,21 +344,36 @@ impl<'a> Check<'a> {
 
     /// A number of bytes from `min` to `max`, as such or as a text with a unit.
     pub(super) fn size(&mut self, field: Field<Size>, min: u64, max: u64) -> Option<u64> {
+        self.size_in(field, min, max, "", "write a number and a unit: \"32KiB\", \"10MB\"")
+    }
+
+    /// The same for a number of bytes a second.
+    pub(super) fn rate(&mut self, field: Field<Size>, min: u64, max: u64) -> Option<u64> {
+        self.size_in(field, min, max, "/s", "write a number and a unit: \"500B/s\", \"1KiB/s\"")
+    }
+
+    /// A size, behind which `suffix` may stand.
+    fn size_in(
+        &mut self,
+        field: Field<Size>,
+        min: u64,
+        max: u64,
+        suffix: &str,
+        help: &str,
+    ) -> Option<u64> {
         let size = self.field(field)?;
         let span = size.span();
         match size.into_inner() {
             Size::Bytes(bytes) => self.bounded(span, u64::try_from(bytes).ok(), min, max),
             Size::Text(written) => {
                 let text = self.replaced(&Spanned::new(span, written))?;
-                match text.value.trim().parse::<ByteSize>() {
+                let value = text.value.trim();
+                match value.strip_suffix(suffix).unwrap_or(value).parse::<ByteSize>() {
                     Ok(size) => self.bounded(text.span, Some(size.as_u64()), min, max),
                     Err(_) => {
-                        let message = format!("{} is no size", text.shown);
-                        self.fault(
-                            text.span,
-                            message,
-                            "write a number and a unit: \"32KiB\", \"10MB\"",
-                        );
+                        let kind = if suffix.is_empty() { "size" } else { "rate" };
+                        let message = format!("{} is no {kind}", text.shown);
+                        self.fault(text.span, message, help);
                         None
                     }
                 }

@@ -41,8 +41,12 @@ pub(super) const UPSTREAM_RESPONSE: Bounds<Duration> = bounds(s(60), ms(10), s(D
 pub(super) const UPSTREAM_BODY_IDLE: Bounds<Duration> = bounds(s(5 * 60), ms(10), s(DAY_S));
 pub(super) const UPSTREAM_KEEP_ALIVE: Bounds<Duration> = bounds(s(60), ms(10), s(DAY_S));
 pub(super) const TUNNEL_IDLE: Bounds<Duration> = bounds(s(10 * 60), ms(10), s(DAY_S));
+/// Without a default: downloads and event streams may take for ever.
+pub(super) const REQUEST: RangeInclusive<Duration> = ms(10)..=s(7 * DAY_S);
 /// Nothing at all is a choice here: cut at once.
 pub(super) const SHUTDOWN: Bounds<Duration> = bounds(s(30), s(0), s(HOUR_S));
+/// Long downloads and streams end by themselves, but not all of them.
+pub(super) const TAKEOVER: Bounds<Duration> = bounds(s(10 * 60), s(0), s(7 * DAY_S));
 
 // Limits.
 pub(super) const CONNECTIONS: Bounds<u64> = bounds(16_384, 1, 1_000_000);
@@ -55,6 +59,8 @@ pub(super) const HEADER_BYTES: Bounds<u64> = bounds(32 * KIB, 8 * KIB, MIB);
 pub(super) const HEADERS: Bounds<u64> = bounds(100, 16, 1_000);
 /// What TOML can write.
 pub(super) const BODY_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
+/// What Apache's mod_reqtimeout takes; a modem of 1990 is faster. 0 is no limit.
+pub(super) const BODY_MIN_RATE: Bounds<u64> = bounds(500, 0, 1024 * MIB);
 /// The least that RFC 9113 §6.5.2 advises is the default: a page loads at once, and each stream costs memory.
 pub(super) const H2_STREAMS: Bounds<u64> = bounds(100, 1, 10_000);
 pub(super) const UPSTREAM_IDLE: Bounds<u64> = bounds(256, 0, 65_536);

@@ -203,7 +203,7 @@ pub struct Redirect {
     pub port: u16,
 }
 
-/// `[server.timeouts]`: each is the longest wait for the next step, not for the whole request.
+/// `[server.timeouts]`: each but `request` is the longest wait for the next step, not for the whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the connection to the end of the TLS handshake. 10 s.
@@ -216,6 +216,8 @@ pub struct Timeouts {
     pub response_body_idle: Duration,
     /// An idle connection of a client. 75 s.
     pub keep_alive: Duration,
+    /// A whole request, from its head to the last byte of its answer. No limit unless given.
+    pub request: Option<Duration>,
     /// Connecting to an endpoint. 5 s.
     pub upstream_connect: Duration,
     /// From the end of the request to the head of the upstream's answer. 60 s.
@@ -228,6 +230,8 @@ pub struct Timeouts {
     pub tunnel_idle: Duration,
     /// From SIGTERM until what still runs is cut. 30 s.
     pub shutdown: Duration,
+    /// From the takeover by a new process until what still runs in the old one is cut. 10 min.
+    pub takeover: Duration,
 }
 
 /// `[server.limits]`
@@ -245,6 +249,10 @@ pub struct Limits {
     pub headers: usize,
     /// A request's body, in bytes; above it 413. No limit unless given.
     pub body_bytes: Option<u64>,
+    /// Bytes a second of a request's body, at least; 0 for any rate. 500.
+    pub request_body_min_rate: u64,
+    /// Bytes a second of an answer that a client takes, at least; 0 for any rate. 500.
+    pub response_body_min_rate: u64,
     /// Requests at once on one connection of HTTP/2. 100.
     pub h2_streams: u32,
     /// Idle connections kept to one endpoint, by each worker. 256.

@@ -168,6 +168,8 @@ pub(super) struct Timeouts {
     pub(super) response_body_idle: Field<String>,
     /// An idle connection of a client. Default: "75s".
     pub(super) keep_alive: Field<String>,
+    /// A whole request, from its head to the last byte of its answer; not tunnels. Default: no limit.
+    pub(super) request: Field<String>,
     /// Connecting to an endpoint. Default: "5s".
     pub(super) upstream_connect: Field<String>,
     /// From the end of the request to the head of the upstream's answer. Default: "60s".
@@ -180,6 +182,8 @@ pub(super) struct Timeouts {
     pub(super) tunnel_idle: Field<String>,
     /// From SIGTERM until what still runs is cut. Default: "30s".
     pub(super) shutdown: Field<String>,
+    /// From the takeover by a new process until what still runs in the old one is cut. Default: "10m".
+    pub(super) takeover: Field<String>,
 }
 
 /// The most that one client, or all of them, may take.
@@ -198,6 +202,10 @@ pub(super) struct Limits {
     pub(super) headers: Field<i64>,
     /// A request's body; above it 413. Default: no limit.
     pub(super) body_bytes: Field<Size>,
+    /// Bytes a second that a request body comes at least, such as "500B/s"; 0 for any rate. Default: "500B/s".
+    pub(super) request_body_min_rate: Field<Size>,
+    /// Bytes a second that a client takes of an answer at least; 0 for any rate. Default: "500B/s".
+    pub(super) response_body_min_rate: Field<Size>,
     /// Requests at once on one connection of HTTP/2. Default: 100.
     pub(super) h2_streams: Field<i64>,
     /// Idle connections kept to one endpoint, by each worker. Default: 256.

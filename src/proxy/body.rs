@@ -17,6 +17,7 @@ use super::context::RequestContext;
 use super::error::Refusal;
 use super::headers;
 use super::tunnel::Tunnel;
+use crate::rate::{Allowance, Pace};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
@@ -30,12 +31,25 @@ pub struct Upload {
     has_ended: Cell<bool>,
     /// Whether the client is what everybody waits for.
     awaits_client: Cell<bool>,
+    /// How long it may still be.
+    allowance: Allowance,
     fault: Cell<Option<Refusal>>,
 }
 
 impl Upload {
-    pub(super) fn new(connection: Rc<ConnectionInfo>, snapshot: Arc<Snapshot>) -> Self {
+    /// `may_pause`: it may come as slowly as it likes, as long as it comes.
+    pub(super) fn new(
+        connection: Rc<ConnectionInfo>,
+        snapshot: Arc<Snapshot>,
+        may_pause: bool,
+    ) -> Self {
+        let server = &snapshot.config.server;
+        let allowance = Allowance::full(Pace {
+            longest: server.timeouts.request_body_idle,
+            min_rate: if may_pause { 0 } else { server.limits.request_body_min_rate },
+        });
         Self {
+            allowance,
             connection,
             snapshot,
             bytes: Cell::new(0),
@@ -111,11 +125,12 @@ impl Body for RequestBody {
         let (deadline, now) = (upload.connection.deadline(), upload.connection.now());
         let Poll::Ready(polled) = Pin::new(&mut *incoming).poll_frame(cx) else {
             if !upload.awaits_client.replace(true) {
-                deadline.start(now, timeouts.request_body_idle);
+                deadline.start(now, upload.allowance.begin_wait(now));
             }
             return Poll::Pending;
         };
         upload.awaits_client.set(false);
+        upload.allowance.end_wait(now);
         deadline.start(now, timeouts.upstream_response);
         let mut frame = match polled {
             None => {
@@ -128,6 +143,7 @@ impl Body for RequestBody {
         if let Some(data) = frame.data_ref() {
             let bytes = upload.bytes.get() + data.len() as u64;
             upload.bytes.set(bytes);
+            upload.allowance.earn(data.len());
             if upload.snapshot.config.server.limits.body_bytes.is_some_and(|limit| bytes > limit) {
                 return Poll::Ready(Some(Err(upload.fail(Refusal::BodyTooLarge))));
             }
@@ -195,6 +211,13 @@ impl ResponseBody {
         }
     }
 
+    /// The client took nothing of it for too long: it is cut.
+    pub fn was_not_taken(&mut self) {
+        if let Behind::Own(_, context) | Behind::Upstream(_, context) = &mut self.0 {
+            context.was_not_taken();
+        }
+    }
+
     /// Lets go of the connection to the endpoint as soon as the answer was read whole.
     fn finish_at_end(&mut self) {
         if matches!(&self.0, Behind::Upstream(exchange, _) if exchange.has_ended())
@@ -228,8 +251,14 @@ impl Body for ResponseBody {
         let polled = exchange.poll_frame(cx);
         context.awaits_upstream(polled.is_pending());
         match polled {
+            _ if context.connection().deadline().is_over() => {
+                Poll::Ready(Some(Err(context.break_off(Refusal::RequestDeadline))))
+            }
             Poll::Pending if context.connection().deadline().has_passed() => {
-                Poll::Ready(Some(Err(context.break_off(Refusal::UpstreamTimeout))))
+                let is_clients = context.upload().is_some_and(Upload::awaits_client);
+                let refusal =
+                    if is_clients { Refusal::RequestTimeout } else { Refusal::UpstreamTimeout };
+                Poll::Ready(Some(Err(context.break_off(refusal))))
             }
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {

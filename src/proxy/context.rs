@@ -30,6 +30,9 @@ use crate::upstream::load::Admitted;
 /// The code of a request whose client left: before it was answered, and there is no status then, or in a tunnel.
 pub(super) const CLIENT_LEFT: &str = "client_left";
 
+/// The code of an answer that was broken off because its client did not take it, or too slowly.
+const CLIENT_STALLED: &str = "client_stalled";
+
 /// One request, as it is seen from outside.
 pub struct RequestContext {
     proxy: Rc<Proxy>,
@@ -94,6 +97,9 @@ impl RequestContext {
             .filter(|_| is_trusted)
             .map(|head| forwarded::client(&head.headers, networks, peer));
         let started = connection.now();
+        if let Some(longest) = snapshot.config.server.timeouts.request {
+            connection.deadline().set_end(started.checked_add(longest));
+        }
         Box::new(Self {
             started,
             attempt_started: started,
@@ -130,8 +136,10 @@ impl RequestContext {
     }
 
     /// Lets go of the generation, but for what the record is written with: a tunnel outlives many of them, and must
-    /// not keep the keys of each in memory.
+    /// not keep the keys of each in memory. Its time is not the request's.
     pub(super) fn let_go(&mut self) {
+        self.connection.deadline().lift_end();
+        self.connection.deadline().clear();
         let (redactor, routes) = self.generation.for_record();
         self.generation = Generation::Rest(Arc::clone(redactor), Arc::clone(routes));
     }
@@ -189,6 +197,21 @@ impl RequestContext {
     pub(super) fn saw_status(&mut self, status: StatusCode) {
         self.status = Some(status);
         self.upstream = self.upstream_started.map(|started| self.connection.now() - started);
+    }
+
+    /// Whether it is a call of gRPC: a stream of messages, which may be silent between two.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
+    /// What `refusal` comes from, if its time as a whole is over: unless it is the client that was waited for.
+    pub(super) fn cause(&self, refusal: Refusal) -> Refusal {
+        let is_over = self.connection.deadline().is_over();
+        if is_over && refusal != Refusal::RequestTimeout {
+            Refusal::RequestDeadline
+        } else {
+            refusal
+        }
     }
 
     pub(super) fn set_last_on_connection(&mut self) {
@@ -256,6 +279,13 @@ impl RequestContext {
         BrokenBody
     }
 
+    /// Notes that the client took nothing of the answer for too long.
+    pub(super) fn was_not_taken(&mut self) {
+        if !self.connection.deadline().is_over() {
+            self.code.get_or_insert(CLIENT_STALLED);
+        }
+    }
+
     /// Notes that the endpoint did not bring its answer to an end.
     pub(super) fn break_off_upstream(&mut self, fault: &Fault) -> BrokenBody {
         if let Some(refusal) = self.upload().and_then(Upload::fault) {
@@ -295,6 +325,9 @@ impl RequestContext {
 impl Drop for RequestContext {
     fn drop(&mut self) {
         let ended = self.connection.now();
+        if self.code.is_none() && self.connection.deadline().is_over() {
+            self.code = Some(Refusal::RequestDeadline.problem().code);
+        }
         if self.proxy.log.is_off() {
             return;
         }

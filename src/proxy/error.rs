@@ -64,6 +64,8 @@ pub enum Refusal {
     BodyBroken,
     /// Its head or body did not come in time.
     RequestTimeout,
+    /// Its time as a whole is over.
+    RequestDeadline,
     /// No endpoint took the connection.
     UpstreamConnect,
     /// An endpoint did not take the connection, or did not answer, in time.
@@ -215,6 +217,12 @@ impl Refusal {
                 "Request timed out",
                 "The request did not arrive in time.",
             ),
+            Self::RequestDeadline => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "request_deadline",
+                "Request took too long",
+                "The request was not answered within the time that this server gives to one.",
+            ),
             Self::UpstreamConnect => (
                 StatusCode::BAD_GATEWAY,
                 "upstream_connect",
@@ -272,6 +280,7 @@ impl Refusal {
             | Self::BadWebSocket
             | Self::WebSocketVersion
             | Self::TooManyTunnels
+            | Self::RequestDeadline
             | Self::UpstreamConnect
             | Self::UpstreamTimeout
             | Self::UpstreamProtocol

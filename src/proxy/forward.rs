@@ -72,7 +72,7 @@ pub(super) async fn send(
             Ok(answer) => return Ok(answer),
             Err(refusal) => refusal,
         };
-        if request.is_none() {
+        if request.is_none() || context.connection().deadline().is_over() {
             return Err(refusal);
         }
         tried.add(place);

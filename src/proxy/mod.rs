@@ -129,7 +129,7 @@ impl Proxy {
             };
             match answer {
                 Ok(answer) => pass_on(answer, context),
-                Err(refusal) => refuse(refusal, context),
+                Err(refusal) => refuse(context.cause(refusal), context),
             }
         }
     }
@@ -249,8 +249,11 @@ fn upload(body: Incoming, context: &mut RequestContext) -> Result<RequestBody, R
     if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Refusal::BodyTooLarge);
     }
-    let upload =
-        Rc::new(Upload::new(Rc::clone(context.connection()), Arc::clone(context.snapshot())));
+    let upload = Rc::new(Upload::new(
+        Rc::clone(context.connection()),
+        Arc::clone(context.snapshot()),
+        context.is_grpc(),
+    ));
     context.saw_upload(&upload);
     Ok(RequestBody::streaming(body, upload))
 }

@@ -281,7 +281,6 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[server.redirect]", from.redirect != to.redirect),
         ("[server] workers", from.workers != to.workers),
         ("[server.limits] connections", from.limits.connections != to.limits.connections),
-        ("[server.timeouts] shutdown", from.timeouts.shutdown != to.timeouts.shutdown),
         ("[log]", old.log != new.log),
     ];
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()

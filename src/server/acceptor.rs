@@ -11,8 +11,8 @@ use futures_util::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::Purpose;
 use super::worker::{Arrival, WorkerHandle};
+use super::{Purpose, Stop};
 use crate::limit::ConnectionLimit;
 use crate::proxy::forwarded::is_trusted;
 use crate::snapshot::Shared;
@@ -32,7 +32,7 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     /// Accepts until `stop` changes, and what has arrived by then. Dropping the handles lets the workers drain.
-    pub(super) async fn run(self, stop: watch::Receiver<bool>) {
+    pub(super) async fn run(self, stop: watch::Receiver<Stop>) {
         let accepts = self
             .listeners
             .iter()
@@ -44,7 +44,7 @@ impl Acceptor {
         &self,
         listener: &TcpListener,
         purpose: Purpose,
-        mut stop: watch::Receiver<bool>,
+        mut stop: watch::Receiver<Stop>,
     ) {
         let mut trouble = Trouble::default();
         loop {
@@ -57,7 +57,7 @@ impl Acceptor {
                     let place = self.limit.wait().await;
                     (place, listener.accept().await)
                 } => accepted,
-                _ = stop.wait_for(|&stop| stop) => return,
+                _ = stop.wait_for(Option::is_some) => return,
             };
             match accepted {
                 (place, Ok((stream, peer))) => {

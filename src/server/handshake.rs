@@ -23,7 +23,7 @@ use super::connection::{ConnectionInfo, LAST_CALL};
 use super::transport::Transport;
 use super::worker::{Drain, Registration};
 use super::{Purpose, http1, proxy_protocol};
-use crate::config::Timeouts;
+use crate::config::Server;
 use crate::proxy::Proxy;
 use crate::proxy::error::Refusal;
 use crate::proxy::forwarded::{Proto, is_trusted};
@@ -49,7 +49,7 @@ pub(super) async fn open(
     let server = &snapshot.config.server;
     let timeouts = &server.timeouts;
     if server.proxy_protocol && is_trusted(&server.trusted_proxies, peer.ip()) {
-        peer = introduce(&mut stream, peer, timeouts, drain).await?;
+        peer = introduce(&mut stream, peer, server, drain).await?;
     }
     let tls = snapshot.tls.as_ref().filter(|_| purpose == Purpose::Serve);
     let proto = if tls.is_some() { Proto::Https } else { Proto::Http };
@@ -88,12 +88,12 @@ pub(super) async fn open(
 async fn introduce(
     stream: &mut TcpStream,
     peer: SocketAddr,
-    timeouts: &Timeouts,
+    server: &Server,
     drain: &Rc<Drain>,
 ) -> Option<SocketAddr> {
     let info = Rc::new(ConnectionInfo::new(peer, Proto::Http));
     let _registered = drain.register(&info);
-    info.deadline().start(info.now(), timeouts.request_header);
+    info.deadline().start(info.now(), server.timeouts.request_header);
     match in_time(Box::pin(proxy_protocol::read(stream)), &info, drain).await {
         Ok(client) => Some(client.unwrap_or(peer)),
         Err(error) => {

@@ -34,6 +34,7 @@ use crate::proxy::Proxy;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::error::Refusal;
 use crate::proxy::tunnel::{self, Tunnel};
+use crate::rate::Pace;
 
 /// How long a client may take to read our last answer while it still sends: as long as nginx waits between
 /// two reads of a lingering close.
@@ -107,6 +108,8 @@ struct Connection {
     proxy: Rc<Proxy>,
     limits: Limits,
     timeouts: Timeouts,
+    /// How slowly its client may take an answer.
+    pace: Pace,
 }
 
 impl Connection {
@@ -117,6 +120,10 @@ impl Connection {
             wire: Rc::new(RefCell::new(Wire::new(transport))),
             limits: server.limits.clone(),
             timeouts: server.timeouts.clone(),
+            pace: Pace {
+                longest: server.timeouts.response_body_idle,
+                min_rate: server.limits.response_body_min_rate,
+            },
             info,
             proxy,
         }
@@ -163,6 +170,7 @@ impl Connection {
             let Some(mut answer) = self.answer(head, purpose).await else { return End::Left };
             let tunnel = answer.body_mut().take_tunnel();
             let (sent, keeps_alive) = self.send(answer, reader).await;
+            self.info.deadline().lift_end();
             match (sent, tunnel) {
                 (Sent::Whole, Some(tunnel)) => return End::Tunnel(tunnel),
                 (Sent::Whole, None) => {}
@@ -246,8 +254,7 @@ impl Connection {
         let date = self.proxy.http_date(self.info.now());
         let begun = answer::begin(&head, body.size_hint().exact(), reader, &date);
         let keeps_alive = begun.keeps_alive;
-        let longest_idle = self.timeouts.response_body_idle;
-        let mut sending = Sending::new(&self.wire, &self.info, begun, body, longest_idle);
+        let mut sending = Sending::new(&self.wire, &self.info, begun, body, self.pace);
         (poll_fn(|cx| sending.poll(cx)).await, keeps_alive)
     }
 

@@ -1,7 +1,8 @@
-//! The sockets that clients connect to: bound here, or passed in by systemd (sd_listen_fds(3)).
+//! The sockets that clients connect to: bound here, passed in by systemd (sd_listen_fds(3)), or handed over by the
+//! process that this one takes over from.
 //!
-//! A socket that was passed in serves the address of `listen` that it is bound to. It stays open while the program
-//! is restarted: connections that come meanwhile wait, and none is refused.
+//! A socket that is there serves the address of `listen` that it is bound to. It stays open while the program is
+//! restarted: connections that come meanwhile wait, and none is refused.
 //!
 //! Never here: accepting.
 
@@ -14,17 +15,22 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 /// Connections the kernel holds for us before they are accepted; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Sockets that were passed in and are not in use yet.
-pub(super) struct Listeners(Vec<(SocketAddr, TcpListener)>);
+type Bound = (SocketAddr, TcpListener);
+
+/// Sockets that are there and not in use yet.
+pub(super) struct Listeners {
+    by_systemd: Vec<Bound>,
+    handed_over: Vec<Bound>,
+}
 
 impl Listeners {
-    /// Takes what was passed in to this process, if anything was.
+    /// What was handed over, and what systemd passed in to this process, if it did.
     ///
     /// # Errors
-    /// Something else than a listening TCP socket was.
-    pub(super) fn passed_in() -> io::Result<Self> {
+    /// That was something else than a listening TCP socket.
+    pub(super) fn new(handed_over: Vec<TcpListener>) -> io::Result<Self> {
         let mut passed = ListenFd::from_env();
-        let mut listeners = Vec::new();
+        let mut by_systemd = Vec::new();
         for place in 0..passed.len() {
             let listener = passed.take_tcp_listener(place).map_err(|error| {
                 io::Error::new(
@@ -34,31 +40,37 @@ impl Listeners {
             })?;
             if let Some(listener) = listener {
                 listener.set_nonblocking(true)?;
-                listeners.push((listener.local_addr()?, listener));
+                by_systemd.push((listener.local_addr()?, listener));
             }
         }
-        Ok(Self(listeners))
+        let handed_over = handed_over.into_iter().map(|socket| Ok((socket.local_addr()?, socket)));
+        Ok(Self { by_systemd, handed_over: handed_over.collect::<io::Result<_>>()? })
     }
 
-    /// The socket for `address`: the one that was passed in for it, or a new one.
+    /// The socket for `address`: the one that is there for it, or a new one.
     ///
     /// # Errors
     /// The address cannot be bound; the error names it.
     pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
-        match self.0.iter().position(|(bound, _)| *bound == address) {
-            Some(place) => Ok(self.0.swap_remove(place).1),
-            None => bind(address).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            }),
+        for there in [&mut self.by_systemd, &mut self.handed_over] {
+            if let Some(place) = there.iter().position(|(bound, _)| *bound == address) {
+                return Ok(there.swap_remove(place).1);
+            }
         }
+        bind(address).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        })
     }
 
-    /// Ends the search.
+    /// Ends the search. What was handed over and is not named any more closes.
     ///
     /// # Errors
-    /// A socket is left: nobody would ever accept its connections.
+    /// A socket of systemd is left: it stays open, and nobody would ever accept its connections.
     pub(super) fn finish(self) -> io::Result<()> {
-        match self.0.first() {
+        for (address, _) in &self.handed_over {
+            tracing::info!(%address, "no longer listening");
+        }
+        match self.by_systemd.first() {
             None => Ok(()),
             Some((address, _)) => Err(io::Error::other(format!(
                 "systemd passed a socket for {address}, which [server] listen does not name: add it there, or remove \

@@ -25,8 +25,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::limit::{ConnectionLimit, TunnelLimit};
 use crate::snapshot::Shared;
@@ -48,21 +49,37 @@ enum Purpose {
 pub struct Server {
     addresses: Vec<SocketAddr>,
     redirecting: Vec<SocketAddr>,
-    stop: watch::Sender<bool>,
+    /// Those the acceptor listens on, for a process that takes over.
+    sockets: Vec<TcpListener>,
+    stop: watch::Sender<Stop>,
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<io::Result<usize>>>,
 }
 
+/// When what is in flight must have ended; `None` while connections are accepted.
+type Stop = Option<Instant>;
+
+/// A data plane that takes no more connections, and lets what is in flight end.
+#[derive(Debug)]
+pub struct Stopping {
+    stop: watch::Sender<Stop>,
+    cut: oneshot::Receiver<io::Result<usize>>,
+}
+
 type Listener = (TcpListener, Purpose);
 
-/// Binds the addresses of the current configuration and serves on them.
+/// Binds the addresses of the current configuration, but those that sockets were `handed_over` for, and serves on them.
 ///
 /// # Errors
 /// An address cannot be bound (the error names it), or a thread cannot be had.
-pub fn start(shared: &Arc<Shared>, log: &AccessLog) -> io::Result<Server> {
+pub fn start(
+    shared: &Arc<Shared>,
+    log: &AccessLog,
+    handed_over: Vec<TcpListener>,
+) -> io::Result<Server> {
     let snapshot = shared.current().load_full();
     let server = &snapshot.config.server;
-    let mut sockets = Listeners::passed_in()?;
+    let mut sockets = Listeners::new(handed_over)?;
     let (mut listeners, addresses) = listen_on(&server.listen, Purpose::Serve, &mut sockets)?;
     let mut redirecting = Vec::new();
     if let Some(redirect) = &server.redirect {
@@ -72,15 +89,17 @@ pub fn start(shared: &Arc<Shared>, log: &AccessLog) -> io::Result<Server> {
         redirecting = addresses;
     }
     sockets.finish()?;
-    let (stop, stopped) = watch::channel(false);
+    let sockets = listeners.iter().map(|(socket, _)| socket.try_clone());
+    let sockets = sockets.collect::<io::Result<_>>()?;
+    let (stop, stopped) = watch::channel(None);
     let mut handles = Vec::new();
     let mut workers = Vec::new();
     let tunnels = Arc::new(TunnelLimit::default());
     for number in 0..server.workers.get() {
         let (handle, worker) = worker::pair();
         let (shared, tunnels) = (Arc::clone(shared), Arc::clone(&tunnels));
-        let (log, shutdown) = (log.worker(), server.timeouts.shutdown);
-        let run = move || worker.run(&shared, tunnels, log, shutdown);
+        let (log, stopped) = (log.worker(), stopped.clone());
+        let run = move || worker.run(&shared, tunnels, log, &stopped);
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
         handles.push(handle);
     }
@@ -88,7 +107,7 @@ pub fn start(shared: &Arc<Shared>, log: &AccessLog) -> io::Result<Server> {
     let shared = Arc::clone(shared);
     let accept = move || accept(listeners, handles, limit, shared, stopped);
     let acceptor = thread::Builder::new().name("acceptor".to_owned()).spawn(accept)?;
-    Ok(Server { addresses, redirecting, stop, acceptor, workers })
+    Ok(Server { addresses, redirecting, sockets, stop, acceptor, workers })
 }
 
 impl Server {
@@ -102,20 +121,59 @@ impl Server {
         &self.redirecting
     }
 
-    /// Stops: no new connections, requests in flight end, idle connections close. Returns how many connections
-    /// had to be cut when `[server.timeouts] shutdown` was over.
+    /// The sockets it listens on, for a process that takes over.
+    ///
+    /// # Errors
+    /// The process has no file descriptors left.
+    pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        self.sockets.iter().map(TcpListener::try_clone).collect()
+    }
+
+    /// Stops: no new connections, requests in flight end until `end`, idle connections close.
+    ///
+    /// # Errors
+    /// A thread cannot be had.
+    pub fn stop(self, end: Instant) -> io::Result<Stopping> {
+        let Self { sockets, stop, acceptor, workers, .. } = self;
+        drop(sockets);
+        stop.send_replace(Some(end));
+        let (sender, cut) = oneshot::channel();
+        let join = move || {
+            // Who no longer wants to know does not.
+            let _ = sender.send(join(acceptor, workers));
+        };
+        thread::Builder::new().name("stopping".to_owned()).spawn(join)?;
+        Ok(Stopping { stop, cut })
+    }
+}
+
+impl Stopping {
+    /// What is in flight must end at `end` already, if that is earlier.
+    pub fn hurry(&self, end: Instant) {
+        self.stop.send_modify(|until| *until = until.map(|until| until.min(end)));
+    }
+
+    /// Waits for the end; how many connections had to be cut.
     ///
     /// # Errors
     /// A worker could not run.
-    pub fn stop(self) -> io::Result<usize> {
-        let _ = self.stop.send(true);
-        self.acceptor.join().map_err(|_| io::Error::other("the acceptor panicked"))?;
-        let mut cut = 0;
-        for worker in self.workers {
-            cut += worker.join().map_err(|_| io::Error::other("a worker panicked"))??;
-        }
-        Ok(cut)
+    pub async fn cut(&mut self) -> io::Result<usize> {
+        (&mut self.cut)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the end was not waited for")))
     }
+}
+
+fn join(
+    acceptor: JoinHandle<()>,
+    workers: Vec<JoinHandle<io::Result<usize>>>,
+) -> io::Result<usize> {
+    acceptor.join().map_err(|_| io::Error::other("the acceptor panicked"))?;
+    let mut cut = 0;
+    for worker in workers {
+        cut += worker.join().map_err(|_| io::Error::other("a worker panicked"))??;
+    }
+    Ok(cut)
 }
 
 /// The sockets, and where each really listens.
@@ -135,7 +193,7 @@ fn accept(
     workers: Vec<worker::WorkerHandle>,
     limit: ConnectionLimit,
     shared: Arc<Shared>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let run = |runtime: tokio::runtime::Runtime| {

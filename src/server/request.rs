@@ -104,6 +104,8 @@ mod tests {
         headers: 4,
         body_bytes: None,
         upstream_idle: 1,
+        request_body_min_rate: 0,
+        response_body_min_rate: 0,
         h2_streams: 1,
     };
 

@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use http_body::Body as _;
 
@@ -15,6 +14,7 @@ use super::connection::ConnectionInfo;
 use super::wire::Wire;
 use crate::http1::encode::{Encoder, Piece, WrongLength};
 use crate::proxy::body::ResponseBody;
+use crate::rate::{Allowance, Pace};
 
 /// What came of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +39,9 @@ pub(super) struct Sending<'a> {
     written: usize,
     /// Whether the body broke off behind what is in `piece`.
     is_broken: bool,
-    /// How long the client may take nothing, and whether it does.
-    longest_idle: Duration,
+    /// Whether the client takes nothing, and how long it still may.
     is_blocked: bool,
+    allowance: Allowance,
 }
 
 impl<'a> Sending<'a> {
@@ -50,7 +50,7 @@ impl<'a> Sending<'a> {
         info: &'a ConnectionInfo,
         begun: Begun,
         body: ResponseBody,
-        longest_idle: Duration,
+        pace: Pace,
     ) -> Self {
         let Begun { head, body: encoder, takes_trailers, .. } = begun;
         Self {
@@ -62,8 +62,8 @@ impl<'a> Sending<'a> {
             piece: Piece::beginning(head),
             written: 0,
             is_broken: false,
-            longest_idle,
             is_blocked: false,
+            allowance: Allowance::full(pace),
         }
     }
 
@@ -124,16 +124,26 @@ impl<'a> Sending<'a> {
         IoSlice::advance_slices(&mut left, self.written);
         let polled = self.wire.borrow_mut().poll_write(cx, left);
         let was_blocked = std::mem::replace(&mut self.is_blocked, polled.is_pending());
-        let deadline = self.info.deadline();
-        match polled {
-            Poll::Pending if !was_blocked => deadline.start(self.info.now(), self.longest_idle),
-            Poll::Pending if deadline.has_passed() => return Poll::Ready(Some(Sent::Broken)),
-            Poll::Ready(_) if was_blocked => deadline.clear(),
-            Poll::Pending | Poll::Ready(_) => {}
+        let (deadline, now) = (self.info.deadline(), self.info.now());
+        let Poll::Ready(written) = polled else {
+            if !was_blocked {
+                deadline.start(now, self.allowance.begin_wait(now));
+            } else if deadline.has_passed() {
+                self.body.was_not_taken();
+                return Poll::Ready(Some(Sent::Broken));
+            }
+            return Poll::Pending;
+        };
+        if was_blocked {
+            self.allowance.end_wait(now);
+            deadline.clear();
         }
-        match ready!(polled) {
+        match written {
             Err(_) | Ok(0) => return Poll::Ready(Some(Sent::Left)),
-            Ok(written) => self.written += written,
+            Ok(written) => {
+                self.written += written;
+                self.allowance.earn(written);
+            }
         }
         if self.written == self.piece.len() {
             self.piece.clear();

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::connection::ConnectionInfo;
-use super::{Purpose, handshake, http1, http2};
+use super::{Purpose, Stop, handshake, http1, http2};
 use crate::limit::{ConnectionSlot, TunnelLimit};
 use crate::proxy::Proxy;
 use crate::snapshot::Shared;
@@ -73,14 +74,14 @@ pub(super) fn pair() -> (WorkerHandle, Worker) {
 }
 
 impl Worker {
-    /// Serves what arrives until nothing can arrive any more; then drains, for at most `shutdown`.
+    /// Serves what arrives until nothing can arrive any more; then drains, for as long as `stop` says.
     /// Returns how many connections were cut.
     pub(super) fn run(
         mut self,
         shared: &Shared,
         tunnels: Arc<TunnelLimit>,
         log: WorkerLog,
-        shutdown: Duration,
+        stop: &watch::Receiver<Stop>,
     ) -> io::Result<usize> {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
@@ -90,7 +91,7 @@ impl Worker {
         runtime.block_on(async {
             self.serve(&proxy, &drain).await;
             drain.begin();
-            self.finish(&proxy, shutdown).await;
+            self.finish(&proxy, stop).await;
         });
         proxy.tick(Instant::now());
         Ok(self.connections.load(Ordering::Relaxed))
@@ -133,9 +134,9 @@ impl Worker {
         });
     }
 
-    async fn finish(&self, proxy: &Proxy, shutdown: Duration) {
-        let until = Instant::now() + shutdown;
-        while self.connections.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+    async fn finish(&self, proxy: &Proxy, stop: &watch::Receiver<Stop>) {
+        let is_time_left = || stop.borrow().is_none_or(|end| Instant::now() < end);
+        while self.connections.load(Ordering::Relaxed) > 0 && is_time_left() {
             tokio::time::sleep(Duration::from_millis(5)).await;
             proxy.tick(Instant::now());
         }

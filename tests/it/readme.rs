@@ -46,12 +46,17 @@ fn the_timeouts_are_those_of_the_program() {
         expect("request_body_idle", timeouts.request_body_idle),
         expect("response_body_idle", timeouts.response_body_idle),
         expect("keep_alive", timeouts.keep_alive),
+        (
+            "request".to_owned(),
+            timeouts.request.map_or("none".to_owned(), |time| format!("{time:?}")),
+        ),
         expect("upstream_connect", timeouts.upstream_connect),
         expect("upstream_response", timeouts.upstream_response),
         expect("upstream_body_idle", timeouts.upstream_body_idle),
         expect("upstream_keep_alive", timeouts.upstream_keep_alive),
         expect("tunnel_idle", timeouts.tunnel_idle),
         expect("shutdown", timeouts.shutdown),
+        expect("takeover", timeouts.takeover),
     ];
     assert_eq!(shown("| `[server.timeouts]` | default |"), expected);
 }
@@ -68,6 +73,8 @@ fn the_limits_are_those_of_the_program() {
         ("header_bytes".to_owned(), format!("{} KiB", limits.header_bytes / 1024)),
         count("headers", limits.headers),
         ("body_bytes".to_owned(), body),
+        ("request_body_min_rate".to_owned(), format!("{} B/s", limits.request_body_min_rate)),
+        ("response_body_min_rate".to_owned(), format!("{} B/s", limits.response_body_min_rate)),
         count("h2_streams", limits.h2_streams as usize),
         count("upstream_idle", limits.upstream_idle),
     ];

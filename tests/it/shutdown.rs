@@ -111,3 +111,42 @@ fn a_request_that_comes_just_after_the_signal_is_answered_and_is_the_last() {
     assert_eq!(held.answer().field("connection"), Some("close"));
     assert_eq!(stage.kw.wait_for_exit().code(), Some(0));
 }
+
+#[test]
+fn a_connection_whose_answer_began_before_the_signal_takes_one_more_request() {
+    let (began, has_begun) = signal();
+    let (go_on, may_go_on) = signal();
+    let app = Upstream::scripted(move |connection| {
+        while let Some(request) = connection.request()? {
+            if request.target() == "/held" {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+                began.send(()).expect("the test waits");
+                wait(&may_go_on);
+                connection.send("-then")?;
+            } else {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")?;
+            }
+        }
+        Ok(())
+    });
+    let (stage, alice) = Stage::new(app, |setup| {
+        setup.replace("server", "listen = [\"127.0.0.1:0\"]\nworkers = 1");
+        setup.key("alice", "viewer")
+    });
+    let mut idle = stage.kw.connect();
+    let mut client = stage.kw.connect();
+    client.send(get("/held", &alice.header()));
+    wait(&has_begun);
+    // Its head is with the client, and says nothing of an end.
+    let head = client.answer_head();
+    assert_eq!(head.field("connection"), None);
+    stage.kw.signal("TERM");
+    assert_eq!(idle.rest(), b"", "the worker drains");
+    go_on.send(()).expect("the script waits");
+    client.skip(10).expect("the answer is whole");
+    client.send(get("/next", &alice.header()));
+    let answer = client.answer();
+    assert_eq!((answer.text().as_str(), answer.field("connection")), ("next", Some("close")));
+    assert_eq!(client.rest(), b"");
+    assert_eq!(stage.kw.wait_for_exit().code(), Some(0));
+}

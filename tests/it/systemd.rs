@@ -119,3 +119,34 @@ fn systemd_is_told_when_the_program_serves_and_when_it_stops() {
     assert_eq!(told(), "STOPPING=1");
     assert!(kw.wait_for_exit().success());
 }
+
+#[test]
+fn systemd_follows_the_process_that_takes_over() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(DEADLINE)).expect("an open socket takes options");
+    let told = || {
+        let mut text = [0; 256];
+        let len = socket.recv(&mut text).expect("it is told");
+        String::from_utf8_lossy(&text[..len]).trim_end().to_owned()
+    };
+    // Its socket is systemd's at first, and handed on.
+    let app = Upstream::hello();
+    let address = free_address();
+    let mut setup = Setup::new(&app);
+    setup.replace("server", &format!("listen = [\"{address}\"]"));
+    setup.start_through(&["python3", "-c", ACTIVATE, &address.to_string()]);
+    setup.env("NOTIFY_SOCKET", path.to_str().expect("a path in UTF-8"));
+    let alice = setup.key("alice", "viewer");
+    let kw = setup.start();
+    assert_eq!(told(), "READY=1");
+    for _ in 0..2 {
+        let pid = kw.take_over();
+        assert_eq!(told(), format!("MAINPID={pid}"));
+        assert_eq!(kw.get("/", &alice).text(), "hello");
+    }
+    assert_eq!(kw.wait_for_exit().code(), Some(0));
+    kw.signal("TERM");
+    assert_eq!(told(), "STOPPING=1");
+}

@@ -61,6 +61,12 @@ fn numbers_at_their_edges() {
         ),
         ("server.limits.headers", vec!["16", "1000"], vec!["15", "1001"]),
         ("server.limits.body_bytes", vec!["0", "9223372036854775807", "'0'"], vec!["-1", "'9EiB'"]),
+        (
+            "server.limits.request_body_min_rate",
+            vec!["0", "'500B/s'", "'1KiB'", "'1GiB/s'"],
+            vec!["-1", "'2GiB/s'"],
+        ),
+        ("server.limits.response_body_min_rate", vec!["0", "1073741824"], vec!["1073741825"]),
         ("server.limits.h2_streams", vec!["1", "10000"], vec!["0", "10001"]),
         ("server.limits.upstream_idle", vec!["0", "65536"], vec!["-1", "65537"]),
     ] {
@@ -74,6 +80,8 @@ fn numbers_at_their_edges() {
         }
     }
     check("server.limits.body_bytes = '8 foo'", &[r#"1:28: "8 foo" is no size; write"#]);
+    let expected = r#"1:39: "8 B/h" is no rate; write a number and a unit: "500B/s""#;
+    check("server.limits.request_body_min_rate = '8 B/h'", &[expected]);
 }
 
 #[test]
@@ -84,12 +92,14 @@ fn durations_at_their_edges() {
         ("request_body_idle", ["10ms", "1h"], ["9ms", "3601s"]),
         ("response_body_idle", ["10ms", "1h"], ["9ms", "3601s"]),
         ("keep_alive", ["10ms", "1day"], ["9ms", "25h"]),
+        ("request", ["10ms", "7days"], ["9ms", "8days"]),
         ("upstream_connect", ["10ms", "5m"], ["9ms", "301s"]),
         ("upstream_response", ["10ms", "1day"], ["9ms", "25h"]),
         ("upstream_body_idle", ["10ms", "1day"], ["9ms", "25h"]),
         ("upstream_keep_alive", ["10ms", "1day"], ["9ms", "25h"]),
         ("tunnel_idle", ["10ms", "1day"], ["9ms", "25h"]),
         ("shutdown", ["0s", "1h"], ["61m", "2h"]),
+        ("takeover", ["0s", "7days"], ["8days", "9days"]),
     ] {
         for value in good {
             check(&format!("server.timeouts.{field} = '{value}'"), &[]);

@@ -178,12 +178,14 @@ fn timeouts(check: &mut Check<'_>, section: Section<raw::Timeouts>) -> Timeouts 
         request_body_idle: check.duration(raw.request_body_idle, &limits::REQUEST_BODY_IDLE),
         response_body_idle: check.duration(raw.response_body_idle, &limits::RESPONSE_BODY_IDLE),
         keep_alive: check.duration(raw.keep_alive, &limits::KEEP_ALIVE),
+        request: check.duration_within(raw.request, &limits::REQUEST),
         upstream_connect: check.duration(raw.upstream_connect, &limits::UPSTREAM_CONNECT),
         upstream_response: check.duration(raw.upstream_response, &limits::UPSTREAM_RESPONSE),
         upstream_body_idle: check.duration(raw.upstream_body_idle, &limits::UPSTREAM_BODY_IDLE),
         upstream_keep_alive: check.duration(raw.upstream_keep_alive, &limits::UPSTREAM_KEEP_ALIVE),
         tunnel_idle: check.duration(raw.tunnel_idle, &limits::TUNNEL_IDLE),
         shutdown: check.duration(raw.shutdown, &limits::SHUTDOWN),
+        takeover: check.duration(raw.takeover, &limits::TAKEOVER),
     }
 }
 
@@ -203,9 +205,16 @@ fn limits(check: &mut Check<'_>, section: Section<raw::Limits>) -> Limits {
         header_bytes: to_usize(header_bytes),
         headers: count(check, raw.headers, &limits::HEADERS),
         body_bytes: check.size(raw.body_bytes, 0, limits::BODY_BYTES_MAX),
+        request_body_min_rate: min_rate(check, raw.request_body_min_rate),
+        response_body_min_rate: min_rate(check, raw.response_body_min_rate),
         h2_streams: count(check, raw.h2_streams, &limits::H2_STREAMS) as u32,
         upstream_idle: count(check, raw.upstream_idle, &limits::UPSTREAM_IDLE),
     }
+}
+
+fn min_rate(check: &mut Check<'_>, field: Field<raw::Size>) -> u64 {
+    let bounds = &limits::BODY_MIN_RATE;
+    check.rate(field, bounds.min, bounds.max).unwrap_or(bounds.default)
 }
 
 fn count(check: &mut Check<'_>, field: Field<i64>, bounds: &Bounds<u64>) -> usize {

@@ -5,15 +5,21 @@ use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
 use super::{Actor, Client, Message, Setup, wait_for};
 
-/// A running proxy; killed when dropped.
+/// What a process says that another one has taken over from.
+const TAKEN_OVER: &str = "a new process has taken over; requests in flight end here";
+
+/// A running proxy; killed when dropped, with all that took over from it.
 pub(crate) struct Keyward {
     child: Mutex<Child>,
+    /// The process that serves: the child, or the last that took over.
+    serving: AtomicU32,
     address: SocketAddr,
     setup: Setup,
     events: Mutex<Events>,
@@ -47,8 +53,13 @@ impl Keyward {
             .spawn()
             .expect("the binary is built");
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut keyward =
-            Self { child: Mutex::new(child), address, setup, events: Mutex::default() };
+        let mut keyward = Self {
+            serving: AtomicU32::new(child.id()),
+            child: Mutex::new(child),
+            address,
+            setup,
+            events: Mutex::default(),
+        };
         keyward.address = wait_for("the event `listening`", || {
             let ended = keyward.lock().try_wait().expect("our own child");
             assert!(ended.is_none(), "ended with {ended:?}:\n{}", keyward.stderr());
@@ -105,18 +116,34 @@ impl Keyward {
         self.ask(get(target, &actor.header()))
     }
 
-    /// The process id.
+    /// The process id of the one that serves.
     pub(crate) fn pid(&self) -> u32 {
-        self.lock().id()
+        self.serving.load(Ordering::Relaxed)
     }
 
-    /// Sends a signal, by its name without SIG.
+    /// Sends a signal to the process that serves, by its name without SIG.
     pub(crate) fn signal(&self, name: &str) {
+        self.signal_to(self.pid(), name);
+    }
+
+    /// The same to `pid`, which was the one that served.
+    pub(crate) fn signal_to(&self, pid: u32, name: &str) {
         let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.pid().to_string()])
+            .args([&format!("-{name}"), &pid.to_string()])
             .status()
             .expect("every system has kill");
         assert!(status.success(), "the process is there to receive SIG{name}");
+    }
+
+    /// Has a new process take over, and waits for that; gives back its process id.
+    pub(crate) fn take_over(&self) -> u32 {
+        let before = self.count_events(TAKEN_OVER);
+        self.signal("USR2");
+        let event = self.wait_for_another(TAKEN_OVER, before);
+        let pid = field(&event, "pid").as_u64().and_then(|pid| pid.try_into().ok());
+        let pid = pid.expect("the event names the process");
+        self.serving.store(pid, Ordering::Relaxed);
+        pid
     }
 
     /// How many bytes of memory it holds now: the resident set.
@@ -142,7 +169,7 @@ impl Keyward {
         kib * 1024
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process that was started here to end by itself.
     pub(crate) fn wait_for_exit(&self) -> ExitStatus {
         wait_for("the end of the process", || self.lock().try_wait().expect("our own child"))
     }
@@ -228,7 +255,11 @@ impl Drop for Keyward {
         // Both fail only for a process that is gone already.
         let _ = child.kill();
         let _ = child.wait();
+        let first = child.id();
         drop(child);
+        if self.pid() != first {
+            let _ = Command::new("kill").args(["-KILL", &self.pid().to_string()]).status();
+        }
         if std::thread::panicking() {
             #[expect(clippy::print_stderr, reason = "a failed test shows what the proxy said")]
             {

@@ -269,3 +269,29 @@ fn many_tunnels_keep_their_bytes_apart() {
         }
     });
 }
+
+#[test]
+fn a_tunnel_outlives_the_time_of_a_request() {
+    let (stage, alice) = stage_with(
+        Upstream::scripted(|connection| {
+            let Some(request) = connection.request()? else { return Ok(()) };
+            if request.field("upgrade").is_none() {
+                return connection.wait_for_close();
+            }
+            connection.send(GRANTED)?;
+            io::copy(connection, &mut io::sink())?;
+            connection.send("all of it")
+        }),
+        |setup| {
+            setup.set("server.timeouts", "request = \"1s\"");
+        },
+    );
+    let mut client = open(&stage.kw, asking("/chat", &alice));
+    let silent = stage.kw.get("/silent", &alice);
+    assert_eq!((silent.status(), silent.code().as_str()), (504, "request_deadline"));
+    client.send("after that");
+    client.half_close();
+    assert_eq!(client.rest(), b"all of it");
+    let record = stage.kw.wait_for_record("the tunnel", |record| record["path"] == "/chat");
+    assert_eq!(record["code"], Value::Null);
+}
