@@ -10,6 +10,7 @@ mod connection;
 pub mod endpoint;
 pub mod exchange;
 pub mod health;
+mod http1;
 pub mod introduction;
 pub mod load;
 pub mod names;
