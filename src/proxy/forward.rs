@@ -1,14 +1,16 @@
 //! Sending a permitted request to its upstream.
 //!
 //! [`send`] takes the [`Permit`] by value: no permit, no forwarding. A request goes out a second time only
-//! if nothing of the first was written, or if it is idempotent, has no body, and nothing of an answer was passed
+//! if the endpoint knows nothing of the first, or if it is idempotent, has no body, and nothing of an answer was passed
 //! on (RFC 9110 §9.2.2): once more to the same endpoint if a kept connection died, and to others as often as the
 //! upstream's settings say. An answer that did not come in time is not waited for once more.
 //!
 //! Never here: header rules, or what the client is told.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,8 +26,8 @@ use crate::policy::Permit;
 use crate::upstream::balance::{Pick, Tried, hash};
 use crate::upstream::client::{Claim, Lease};
 use crate::upstream::exchange::{Exchange, Fault};
+use crate::upstream::head::{Head, Way};
 use crate::upstream::introduction::Introduction;
-use crate::upstream::request::RequestHead;
 use crate::upstream::settings::Host;
 use crate::upstream::{Endpoint, Member, Upstream};
 
@@ -34,7 +36,7 @@ pub(super) type Answer = (Parts, Box<Exchange<RequestBody>>);
 
 /// A request as it is forwarded.
 pub(super) struct Outgoing {
-    pub(super) head: RequestHead,
+    pub(super) head: Head,
     pub(super) body: RequestBody,
     /// Whether doing it twice is as good as doing it once (RFC 9110 §9.2.2).
     pub(super) is_idempotent: bool,
@@ -66,7 +68,7 @@ pub(super) async fn send(
         let endpoint = &member.endpoint;
         context.saw_endpoint(endpoint);
         if let (Host::Endpoint, Some(request)) = (&upstream.settings.host, &mut request) {
-            request.head.set_host(endpoint.authority().as_bytes());
+            request.head.set_host(endpoint.authority());
         }
         let refusal = match send_to(member, claim, &mut request, context).await {
             Ok(answer) => return Ok(answer),
@@ -154,19 +156,24 @@ async fn send_to(
     let mut may_reuse = true;
     loop {
         let now = context.connection().now();
+        let way = request.as_ref().map_or(Way::Http1, |request| request.head.way());
+        let opening = opening.as_ref();
         let reused = match may_reuse {
-            true => claim.reuse(now, limits, opening.as_ref(), client_of(member, context).as_ref()),
+            true => claim.reuse(way, now, limits, opening, client_of(member, context).as_ref()),
             false => Err(claim),
         };
         let lease = match reused {
             Ok(lease) => lease,
-            Err(claim) => match connect(claim, member, context).await {
-                Ok(lease) => lease,
-                Err(refusal) => {
-                    endpoint.failed(began, context.connection().now());
-                    return Err(refusal);
+            Err(claim) => {
+                let connecting = Box::pin(claim.connect(way, opening, client_of(member, context)));
+                match connect(connecting, endpoint, context).await {
+                    Ok(lease) => lease,
+                    Err(refusal) => {
+                        endpoint.failed(began, context.connection().now());
+                        return Err(refusal);
+                    }
                 }
-            },
+            }
         };
         let Outgoing { head, body, is_idempotent } =
             request.take().expect("a request is sent once, or put back");
@@ -178,11 +185,14 @@ async fn send_to(
         };
         let (is_reused, is_unsent) = (exchange.is_reused(), exchange.is_unsent());
         // A connection that was kept may die of its age: that tells nothing of the endpoint.
-        let is_stale = is_reused && (is_unsent || failure.kind == Kind::Unanswered);
+        let is_stale = is_reused
+            && failure.kind != Kind::Refused
+            && (is_unsent || failure.kind == Kind::Unanswered);
         if !is_stale && failure.kind != Kind::OfClient {
             endpoint.failed(began, context.connection().now());
         }
-        let is_repeatable = matches!(failure.kind, Kind::Unanswered | Kind::Broken) && may_repeat;
+        let has_failed = matches!(failure.kind, Kind::Unanswered | Kind::Refused | Kind::Broken);
+        let is_repeatable = has_failed && may_repeat;
         if !(is_unsent || is_repeatable) {
             return Err(failure.refusal);
         }
@@ -205,13 +215,11 @@ fn client_of(member: &Member, context: &RequestContext) -> Option<Introduction> 
 }
 
 async fn connect(
-    claim: Claim,
-    member: &Member,
+    mut connecting: Pin<Box<impl Future<Output = io::Result<Lease>>>>,
+    endpoint: &Endpoint,
     context: &RequestContext,
 ) -> Result<Lease, Refusal> {
-    let Member { endpoint, opening, .. } = member;
     let longest = context.snapshot().config.server.timeouts.upstream_connect;
-    let mut connecting = Box::pin(claim.connect(opening.as_ref(), client_of(member, context)));
     match within(longest, context, |cx| connecting.as_mut().poll(cx)).await {
         Some(Ok(lease)) => Ok(lease),
         Some(Err(error)) => {
@@ -240,6 +248,8 @@ enum Kind {
     OfClient,
     /// It closed the connection without a byte of an answer.
     Unanswered,
+    /// It refused the request without looking at it.
+    Refused,
     /// It broke off, or sent what is no answer.
     Broken,
     /// It said nothing for too long.
@@ -274,8 +284,9 @@ async fn answer(
     }
     tracing::warn!(endpoint = endpoint.name(), %fault, "no answer from endpoint");
     let kind = match fault {
-        Fault::Closed { in_answer: false, .. } => Kind::Unanswered,
-        Fault::Closed { .. } | Fault::Malformed(_) | Fault::Body => Kind::Broken,
+        Fault::Closed { in_answer: false, .. } | Fault::GoneAway => Kind::Unanswered,
+        Fault::Refused => Kind::Refused,
+        Fault::Closed { .. } | Fault::Reset(_) | Fault::Malformed(_) | Fault::Body => Kind::Broken,
     };
     Err(Failure { kind, refusal: Refusal::UpstreamProtocol })
 }

@@ -10,7 +10,7 @@ use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::upstream::request::RequestHead;
+use crate::upstream::head::Form;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -65,25 +65,25 @@ impl Via {
     }
 
     /// Adds our fields to `ours`; what `clients` say of the way before is continued.
-    pub(super) fn push(&self, ours: &mut RequestHead, clients: Option<&HeaderMap>, host: &[u8]) {
+    pub(super) fn push(&self, ours: &mut impl Form, clients: Option<&HeaderMap>, host: &[u8]) {
         self.update_element(host);
         let address = self.address.as_bytes();
         let proto = self.proto.as_str().as_bytes();
         let element = &self.element.borrow().1;
         let Some(clients) = clients else {
-            ours.push(X_FORWARDED_FOR.as_str(), address);
-            ours.push(X_FORWARDED_HOST.as_str(), host);
-            ours.push(X_FORWARDED_PROTO.as_str(), proto);
-            ours.push(FORWARDED.as_str(), element);
+            ours.push(&X_FORWARDED_FOR, address);
+            ours.push(&X_FORWARDED_HOST, host);
+            ours.push(&X_FORWARDED_PROTO, proto);
+            ours.push(&FORWARDED, element);
             return;
         };
-        ours.push(X_FORWARDED_FOR.as_str(), &continued(clients, &X_FORWARDED_FOR, address));
+        ours.push(&X_FORWARDED_FOR, &continued(clients, &X_FORWARDED_FOR, address));
         for (name, value) in [(&X_FORWARDED_HOST, host), (&X_FORWARDED_PROTO, proto)] {
             if !clients.contains_key(name) {
-                ours.push(name.as_str(), value);
+                ours.push(name, value);
             }
         }
-        ours.push(FORWARDED.as_str(), &continued(clients, &FORWARDED, element));
+        ours.push(&FORWARDED, &continued(clients, &FORWARDED, element));
     }
 
     fn update_element(&self, host: &[u8]) {
@@ -165,6 +165,7 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::upstream::request::RequestHead;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let line = |(name, value): &(&str, &str)| {

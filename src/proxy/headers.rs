@@ -11,7 +11,7 @@ use http::header::{
     HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::error::Refusal;
@@ -20,7 +20,7 @@ use super::request_id::X_REQUEST_ID;
 use crate::http1::encode::Framing;
 use crate::identity::{Identity, IdentityHeaders};
 use crate::policy::upgrades::Protocol;
-use crate::upstream::request::RequestHead;
+use crate::upstream::head::{Form, Head};
 
 /// Longest field name whose folded spelling is looked at; none of ours is longer.
 const MAX_FOLDED_BYTES: usize = 256;
@@ -148,50 +148,47 @@ pub(super) struct Vouched<'a> {
     pub(super) upgrade: Option<&'a Protocol>,
 }
 
-/// Turns the client's head into ours: strip, then write what is left, then what we vouch for.
-pub(super) fn prepare(mut head: Parts, survey: &Survey, vouched: &Vouched<'_>) -> RequestHead {
+/// Turns the client's head into ours, in the form `F`: strip, then write what is left, then what we vouch for.
+pub(super) fn prepare<F: Form>(mut head: Parts, survey: &Survey, vouched: &Vouched<'_>) -> Head {
     strip(&mut head.headers, survey, vouched.peer_is_trusted);
     let headers = &head.headers;
-    let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     // RFC 9112 §3.2.2: a target in absolute form is right, whatever Host says.
     let host = match head.uri.authority() {
         Some(authority) => authority.as_str().as_bytes(),
         None => headers.get(HOST).unwrap_or(vouched.default_host).as_bytes(),
     };
-    let mut ours = RequestHead::new(&head.method, target);
-    ours.push_host(vouched.other_host.map_or(host, HeaderValue::as_bytes));
+    let mut ours = F::begin(&head.method, &head.uri);
+    ours.host(vouched.other_host.map_or(host, HeaderValue::as_bytes));
     let is_http2 = head.version == Version::HTTP_2;
     for (name, value) in headers {
         if !(is_replaced(name) || is_http2 && *name == COOKIE) {
-            ours.push(name.as_str(), value.as_bytes());
+            ours.pass(name, value);
         }
     }
     if is_http2 {
         push_cookie(&mut ours, headers);
     }
     if let Some(protocol) = vouched.upgrade {
-        ours.push(UPGRADE.as_str(), protocol.as_str().as_bytes());
-        ours.push(CONNECTION.as_str(), b"upgrade");
+        ours.push_upgrade(protocol.as_str());
     } else if survey.takes_trailers {
-        ours.push(TE.as_str(), b"trailers");
-        ours.push(CONNECTION.as_str(), b"te");
+        ours.push_te();
     }
     let has_way = vouched.peer_is_trusted && !survey.forwarded.is_empty();
     vouched.via.push(&mut ours, has_way.then_some(headers), host);
-    ours.push(X_REQUEST_ID.as_str(), vouched.request_id.as_bytes());
+    ours.pass(&X_REQUEST_ID, vouched.request_id);
     if let Some(identity) = vouched.identity {
-        ours.push(vouched.names.user.as_str(), identity.user().as_bytes());
-        ours.push(vouched.names.role.as_str(), identity.role().name().as_str().as_bytes());
-        ours.push(vouched.names.key_id.as_str(), identity.key_id().as_bytes());
+        ours.push(&vouched.names.user, identity.user().as_bytes());
+        ours.push(&vouched.names.role, identity.role().name().as_str().as_bytes());
+        ours.push(&vouched.names.key_id, identity.key_id().as_bytes());
     }
     ours.end(vouched.framing)
 }
 
 /// HTTP/2 may send a cookie in pieces, HTTP/1 may not (RFC 9113 §8.2.3).
-fn push_cookie(ours: &mut RequestHead, headers: &HeaderMap) {
+fn push_cookie(ours: &mut impl Form, headers: &HeaderMap) {
     let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if !pieces.is_empty() {
-        ours.push(COOKIE.as_str(), &pieces.join(&b"; "[..]));
+        ours.push(&COOKIE, &pieces.join(&b"; "[..]));
     }
 }
 

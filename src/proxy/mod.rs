@@ -52,6 +52,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::WorkerLog;
 use crate::upstream::balance::Balancer;
 use crate::upstream::client::Client;
+use crate::upstream::head::{Head, StreamHead};
 use crate::upstream::request::RequestHead;
 use crate::upstream::settings::Host;
 use body::{RequestBody, ResponseBody, Upload};
@@ -143,7 +144,7 @@ impl Proxy {
         self: &Rc<Self>,
         connection: &Rc<ConnectionInfo>,
         head: Parts,
-    ) -> Result<RequestHead, Refusal> {
+    ) -> Result<Head, Refusal> {
         let mut context = RequestContext::start(self, connection, Some(&head));
         permitted(head, Framing::Empty, &mut context).map(|(_, head)| head)
     }
@@ -172,7 +173,7 @@ fn permitted(
     mut head: Parts,
     framing: Framing,
     context: &mut RequestContext,
-) -> Result<(Permit, RequestHead), Refusal> {
+) -> Result<(Permit, Head), Refusal> {
     let (permit, survey) = admit(&mut head, context)?;
     if survey.asks_for_upgrade() {
         context.asks_for(upgrade::ask(&head, framing, &permit)?)?;
@@ -194,7 +195,10 @@ fn permitted(
         framing,
         upgrade: context.asked().map(Asked::protocol),
     };
-    let head = headers::prepare(head, &survey, &vouched);
+    let head = match upstream.settings.http2 {
+        false => headers::prepare::<RequestHead>(head, &survey, &vouched),
+        true => headers::prepare::<StreamHead>(head, &survey, &vouched),
+    };
     Ok((permit, head))
 }
 

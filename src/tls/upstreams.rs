@@ -18,8 +18,9 @@ use super::{Findings, files, read_pair, roots};
 use crate::config::{Upstream, UpstreamTls};
 use crate::diagnostics::{Fault, Report};
 
-/// What is spoken to endpoints, the preferred first: what ALPN (RFC 7301) offers.
-const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+/// What is spoken to endpoints: what ALPN (RFC 7301) offers.
+const HTTP1: &[&[u8]] = &[b"http/1.1"];
+const HTTP2: &[&[u8]] = &[b"h2"];
 
 /// What the handshakes with an endpoint need: how, and the name that its certificate must be for.
 pub type Target = (Arc<ClientConfig>, ServerName<'static>);
@@ -71,13 +72,16 @@ pub fn load(
     let mut used = Vec::new();
     for upstream in upstreams {
         let mut findings = Findings::of(format!("[upstreams.{}.tls]", upstream.name));
+        let protocols = if upstream.settings.http2 { HTTP2 } else { HTTP1 };
         let loaded = match &upstream.tls {
             None => Some(vec![None; upstream.endpoints.len()]),
-            Some(tls) => client(tls, &mut before, path, now, &mut findings).and_then(|client| {
-                let targets = name_all(upstream, tls, &client.1, path, &mut findings);
-                used.push(client);
-                targets
-            }),
+            Some(tls) => {
+                client(tls, protocols, &mut before, path, now, &mut findings).and_then(|client| {
+                    let targets = name_all(upstream, tls, &client.1, path, &mut findings);
+                    used.push(client);
+                    targets
+                })
+            }
         };
         targets.extend(loaded);
         faults.merge(findings.faults);
@@ -94,6 +98,7 @@ pub fn load(
 /// What handshakes need; the same as before if nothing has changed. `None` only with a fault.
 fn client(
     tls: &UpstreamTls,
+    protocols: &'static [&'static [u8]],
     before: &mut Before,
     path: &Path,
     now: Timestamp,
@@ -113,10 +118,10 @@ fn client(
     };
     let key = pair.map(|(_, key)| key);
     let chain = key.as_ref().map(|key| key.cert.clone()).unwrap_or_default();
-    let material = Material { authorities, chain, protocols: PROTOCOLS };
+    let material = Material { authorities, chain, protocols };
     let same = before.configs.iter().find(|(other, _)| *other == material);
     let config = same.map(|(_, config)| Arc::clone(config));
-    let config = config.unwrap_or_else(|| Arc::new(new_client(trusted, key, PROTOCOLS)));
+    let config = config.unwrap_or_else(|| Arc::new(new_client(trusted, key, protocols)));
     Some((material, config))
 }
 

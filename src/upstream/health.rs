@@ -13,29 +13,43 @@ use std::time::{Duration, Instant};
 use super::answer;
 use super::connection::Connection;
 use super::exchange::MAX_HEAD_BYTES;
-use super::opening::Opening;
+use super::opening::{self, Opening};
 use super::request::RequestHead;
 use super::settings::{Health, Host, Settings};
 use super::tasks::Tasks;
 use super::{Endpoint, Member, Upstream};
 use crate::http1::Malformed;
 use crate::http1::encode::Framing;
-use http::{HeaderValue, Method};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Method, Request, Uri};
 
 /// Endpoints are checked up to this part of the interval later, so that not all are checked at once.
 const JITTER: u32 = 10;
 
+/// Who asks.
+const NAME: &str = "keyward (health check)";
+
 /// The checks that run; dropped, they stop.
 #[derive(Debug, Default)]
-pub struct HealthChecks(Tasks<(Host, Health, Option<Arc<Opening>>)>);
+pub struct HealthChecks(Tasks<How>);
+
+/// How an endpoint is checked.
+#[derive(Clone, Debug, PartialEq)]
+struct How {
+    opening: Option<Arc<Opening>>,
+    http2: bool,
+    host: Host,
+    health: Health,
+}
 
 impl HealthChecks {
     /// Checks the endpoints of `upstreams` from now on, and no others. To be called within a runtime.
     pub fn follow(&mut self, upstreams: &[Upstream]) {
         let checked = upstreams.iter().flat_map(|upstream| {
-            let Settings { host, health, .. } = &upstream.settings;
+            let Settings { host, http2, health, .. } = &upstream.settings;
             let check = |Member { endpoint, opening, .. }: &Member| {
-                Some((Arc::clone(endpoint), (host.clone(), health.clone()?, opening.clone())))
+                let (host, health, opening) = (host.clone(), health.clone()?, opening.clone());
+                Some((Arc::clone(endpoint), How { opening, http2: *http2, host, health }))
             };
             upstream.members.iter().filter_map(check)
         });
@@ -43,19 +57,21 @@ impl HealthChecks {
     }
 }
 
-async fn keep_checking(
-    endpoint: Arc<Endpoint>,
-    (host, health, opening): (Host, Health, Option<Arc<Opening>>),
-) {
+async fn keep_checking(endpoint: Arc<Endpoint>, How { opening, http2, host, health }: How) {
     let host = match &host {
         Host::Literal(host) => host,
         Host::Keep | Host::Endpoint => endpoint.authority(),
     };
     loop {
         tokio::time::sleep(jitter(health.interval)).await;
-        let check = check(&endpoint, opening.as_ref(), host, &health.path);
-        let checked = tokio::time::timeout(health.timeout, check).await;
-        let result = checked.unwrap_or(Err(Unhealthy::Silent));
+        let opening = opening.as_ref();
+        let checked = tokio::time::timeout(health.timeout, async {
+            match http2 {
+                false => check(&endpoint, opening, host, &health.path).await,
+                true => check_http2(&endpoint, opening, host, &health.path).await,
+            }
+        });
+        let result = checked.await.unwrap_or(Err(Unhealthy::Silent));
         endpoint.checked(result, &health, Instant::now());
         tokio::time::sleep(health.interval).await;
     }
@@ -84,6 +100,15 @@ impl From<io::Error> for Unhealthy {
     }
 }
 
+impl From<h2::Error> for Unhealthy {
+    fn from(error: h2::Error) -> Self {
+        match error.into_io() {
+            Some(error) => Self::Io(error),
+            None => Self::Malformed("it does not answer in HTTP/2"),
+        }
+    }
+}
+
 impl From<Malformed> for Unhealthy {
     fn from(Malformed(reason): Malformed) -> Self {
         Self::Malformed(reason)
@@ -102,7 +127,12 @@ impl std::fmt::Display for Unhealthy {
     }
 }
 
-/// GETs `path` on a connection of its own. Good is what is neither the client's nor the server's fault: below 400.
+/// Good is what is neither the client's nor the server's fault: below 400.
+fn judge(status: u16) -> Result<(), Unhealthy> {
+    if matches!(status, 200..400) { Ok(()) } else { Err(Unhealthy::Status(status)) }
+}
+
+/// GETs `path` on a connection of its own.
 async fn check(
     endpoint: &Endpoint,
     opening: Option<&Arc<Opening>>,
@@ -111,7 +141,7 @@ async fn check(
 ) -> Result<(), Unhealthy> {
     let mut head = RequestHead::new(&Method::GET, path);
     head.push_host(host.as_bytes());
-    head.push("user-agent", b"keyward (health check)");
+    head.push(USER_AGENT.as_str(), NAME.as_bytes());
     head.push("connection", b"close");
     let head = head.end(Framing::Empty);
     let mut connection = Connection::open(endpoint, opening, None).await?;
@@ -126,13 +156,35 @@ async fn check(
             return Err(Unhealthy::Closed);
         }
         while let Some(answer) = answer::read_head(&mut connection.inbox.unread, false)? {
-            let status = answer.head.status.as_u16();
-            match status {
-                _ if answer.is_interim() => {}
-                200..400 => return Ok(()),
-                _ => return Err(Unhealthy::Status(status)),
+            if !answer.is_interim() {
+                return judge(answer.head.status.as_u16());
             }
         }
     }
     Err(Unhealthy::Malformed("the head is larger than 64 KiB"))
+}
+
+/// The same in HTTP/2.
+async fn check_http2(
+    endpoint: &Endpoint,
+    opening: Option<&Arc<Opening>>,
+    host: &HeaderValue,
+    path: &str,
+) -> Result<(), Unhealthy> {
+    let target = Uri::builder()
+        .scheme(opening::scheme(opening))
+        .authority(host.as_bytes())
+        .path_and_query(path);
+    let request =
+        target.build().map(|target| Request::get(target).header(USER_AGENT, NAME).body(()));
+    let Ok(Ok(request)) = request else {
+        return Err(Unhealthy::Malformed("the path cannot be asked for in HTTP/2"));
+    };
+    let (stream, _nothing_came_yet) = Connection::open(endpoint, opening, None).await?.into_parts();
+    let (mut requests, connection) = h2::client::handshake(stream).await?;
+    let (answer, _no_body) = requests.send_request(request, true)?;
+    tokio::select! {
+        answer = answer => judge(answer?.status().as_u16()),
+        _ended = connection => Err(Unhealthy::Closed),
+    }
 }

@@ -20,6 +20,7 @@ use super::answer;
 use super::client::{Claim, PoolLimits};
 use super::connection::Connection;
 use super::exchange::{Fault, MAX_HEAD_BYTES};
+use super::head::Head;
 use super::request::RequestHead;
 use super::stream::Stream;
 use crate::http1::Malformed;
@@ -110,8 +111,8 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
 
     /// The request, to send it over another connection, and the use of the endpoint. The request's body is what
     /// is left of it.
-    pub fn into_request(self) -> (RequestHead, B, Claim) {
-        (self.head, self.body, self.claim)
+    pub fn into_request(self) -> (Head, B, Claim) {
+        (Head::Http1(self.head), self.body, self.claim)
     }
 
     /// Sends the request, and waits for the head of the answer. Interim answers are passed over (RFC 9110

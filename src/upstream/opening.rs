@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
+use http::uri::Scheme;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, Error};
 use tokio::io::AsyncWriteExt as _;
@@ -81,6 +82,12 @@ impl Opening {
             (_, Some(_)) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
+}
+
+/// What is asked for over a connection that begins with `opening`.
+pub(super) fn scheme(opening: Option<&Arc<Opening>>) -> Scheme {
+    let is_secure = opening.is_some_and(|opening| opening.is_secure());
+    if is_secure { Scheme::HTTPS } else { Scheme::HTTP }
 }
 
 async fn shake_hands(

@@ -75,6 +75,8 @@ pub struct Settings {
     pub host: Host,
     /// How endpoints are told whose connection it is; `None`: they are not.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whether HTTP/2 is spoken to the endpoints.
+    pub http2: bool,
     /// How often the names of endpoints are looked up.
     pub dns_refresh: Duration,
     /// What happens when every endpoint is left out.
@@ -174,7 +176,7 @@ pub struct Health {
 /// `max_connections`, `max_pending`, `max_in_flight`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections in use at once to each endpoint, those that are being made too.
+    /// Connections in use at once to each endpoint, those that are being made too; of HTTP/2, requests.
     pub connections: Option<usize>,
     /// Requests that wait for one.
     pub pending: usize,

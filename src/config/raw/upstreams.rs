@@ -23,12 +23,14 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) balance: Field<String>,
     /// What an endpoint is told as Host: "keep" what the client said, the "endpoint"'s own, or any other. Default: "keep".
     pub(in crate::config) host: Field<String>,
+    /// Whether HTTP/2 is spoken to the endpoints, at once and without asking, as to servers of gRPC. Default: false.
+    pub(in crate::config) http2: Field<bool>,
     /// How often the names of endpoints are looked up. Default: "30s".
     pub(in crate::config) dns_refresh: Field<String>,
     /// When every endpoint is left out: "try" them all, or "refuse" with 503. Default: "try".
     #[schemars(extend("enum" = ["try", "refuse"]))]
     pub(in crate::config) when_none_is_up: Field<String>,
-    /// Most connections in use at once to each endpoint; further requests wait. Default: no limit.
+    /// Most connections in use at once to each endpoint (with http2: requests); further requests wait. Default: no limit.
     pub(in crate::config) max_connections: Field<i64>,
     /// Most requests that wait for a connection; above it 503. Default: 100.
     pub(in crate::config) max_pending: Field<i64>,

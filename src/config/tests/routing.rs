@@ -293,6 +293,17 @@ fn upgrades() {
 }
 
 #[test]
+fn nothing_is_changed_to_over_http2() {
+    let two = "upstreams.a.endpoints = ['http://a']\nupstreams.b = { endpoints = ['http://b'], http2 = true }\n";
+    let route = "[[routes]]\npath = '/'\nupgrades = ['websocket']\nupstream = ";
+    check(&format!("{two}{route}'a'"), &[]);
+    check(
+        &format!("{two}{route}'b'"),
+        &[r#"5:12: the upstream "b" is spoken to in HTTP/2; remove upgrades, or http2 from"#],
+    );
+}
+
+#[test]
 fn entries_that_decide_twice_name_the_earlier_line() {
     check(
         "[[routes]]\npath = '/x/{id}'\nmethods = ['GET']\n[[routes]]\npath = 'bad'\n[[routes]]\n\

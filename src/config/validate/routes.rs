@@ -95,8 +95,16 @@ fn entry(check: &mut Check<'_>, table: Spanned<raw::Route>, around: &Around<'_>)
     let is_for_get = !is_for_some || methods.iter().any(|(method, _)| method == Method::GET);
     let access = access(check, raw.public, raw.roles, around.roles);
     let client_subjects = client_subjects(check, raw.client_subject, around.has_client_ca);
+    let upgrades_span = raw.upgrades.0.as_ref().map(|given| given.0.span());
     let upgrades = upgrades(check, raw.upgrades, is_for_get);
     let upstream = upstream(check, span, raw.upstream, around.upstreams);
+    let leads_to = upstream.and_then(|place| around.upstreams.get(place));
+    if let (Some(span), Some(upstream)) = (upgrades_span, leads_to.filter(|to| to.settings.http2)) {
+        let message = format!("the upstream {:?} is spoken to in HTTP/2", upstream.name);
+        let help =
+            "remove upgrades, or http2 from the upstream: only HTTP/1 changes to another protocol";
+        check.fault(span, message, help);
+    }
     let allow_ambiguous_paths =
         check.one_of(raw.ambiguous_paths, false, &[("allow", true), ("refuse", false)]);
     let path = path?;

@@ -5,6 +5,7 @@
 use std::ops::RangeInclusive;
 
 use http::HeaderValue;
+use serde_spanned::Spanned;
 
 use super::url;
 use crate::config::check::Check;
@@ -30,6 +31,7 @@ pub(super) fn settings(check: &mut Check<'_>, name: &str, fields: raw::Upstream)
             None,
             &[("v1", Some(ProxyProtocol::V1)), ("v2", Some(ProxyProtocol::V2))],
         ),
+        http2: check.field(fields.http2).is_some_and(Spanned::into_inner),
         dns_refresh: check.duration(fields.dns_refresh, &limits::DNS_REFRESH),
         when_none_is_up: check.one_of(
             fields.when_none_is_up,
