@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Request, Version};
 use crate::harness::certificates::Authority;
 use crate::harness::setup::write;
 use crate::harness::wait::{signal, wait};
-use crate::harness::{Actor, DEADLINE, Stage, Upstream};
+use crate::harness::{Actor, DEADLINE, Keyward, Stage, Upstream};
 
 fn stage(app: Upstream) -> (Stage, Actor) {
     Stage::new(app, |setup| setup.key("alice", "viewer"))
@@ -20,10 +20,15 @@ fn stage(app: Upstream) -> (Stage, Actor) {
 
 /// Runs `test` with a connection to the proxy of `stage`.
 fn run<T: Future<Output = ()>>(stage: &Stage, test: impl FnOnce(Client) -> T) {
+    run_on(&stage.kw, test);
+}
+
+/// Runs `test` with a connection to `kw`.
+pub(crate) fn run_on<T: Future<Output = ()>>(kw: &Keyward, test: impl FnOnce(Client) -> T) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(stage.kw.address()).await.expect("it listens");
+        let stream = tokio::net::TcpStream::connect(kw.address()).await.expect("it listens");
         // Room for more than one stream that the test does not read.
         let mut builder = h2::client::Builder::new();
         builder.initial_connection_window_size(1 << 20);
@@ -35,18 +40,18 @@ fn run<T: Future<Output = ()>>(stage: &Stage, test: impl FnOnce(Client) -> T) {
 }
 
 #[derive(Clone)]
-struct Client(SendRequest<Bytes>);
+pub(crate) struct Client(SendRequest<Bytes>);
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-    trailers: Option<HeaderMap>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Client {
     /// Sends a request; with `body` what is in it, or else it stays open.
-    async fn send(
+    pub(crate) async fn send(
         &mut self,
         request: Request<()>,
         body: Option<&'static str>,
@@ -60,20 +65,20 @@ impl Client {
         (answer, stream)
     }
 
-    async fn ask(&mut self, request: Request<()>) -> Answer {
+    pub(crate) async fn ask(&mut self, request: Request<()>) -> Answer {
         let (answer, _stream) = self.send(request, Some("")).await;
         read(answer).await
     }
 }
 
-async fn read(answer: ResponseFuture) -> Answer {
+pub(crate) async fn read(answer: ResponseFuture) -> Answer {
     let (head, mut body) = answer.await.expect("an answer").into_parts();
     let text = read_body(&mut body).await.expect("a whole body");
     let trailers = body.trailers().await.expect("a well-formed end");
     Answer { status: head.status.as_u16(), headers: head.headers, text, trailers }
 }
 
-async fn read_body(body: &mut RecvStream) -> Result<String, h2::Error> {
+pub(crate) async fn read_body(body: &mut RecvStream) -> Result<String, h2::Error> {
     let mut text = Vec::new();
     while let Some(piece) = body.data().await {
         let piece = piece?;
@@ -83,12 +88,12 @@ async fn read_body(body: &mut RecvStream) -> Result<String, h2::Error> {
     Ok(String::from_utf8(text).expect("text"))
 }
 
-fn get(target: &str, actor: &Actor) -> http::request::Builder {
+pub(crate) fn get(target: &str, actor: &Actor) -> http::request::Builder {
     let uri = format!("http://app.example{target}");
     Request::builder().version(Version::HTTP_2).uri(uri).header("x-api-key", &actor.key)
 }
 
-fn request(builder: http::request::Builder) -> Request<()> {
+pub(crate) fn request(builder: http::request::Builder) -> Request<()> {
     builder.body(()).expect("a well-formed request")
 }
 

@@ -38,5 +38,6 @@ mod upstream_balance;
 mod upstream_ejection;
 mod upstream_faults;
 mod upstream_health;
+mod upstream_http2;
 mod upstream_limits;
 mod upstream_tls;

@@ -116,17 +116,24 @@ impl Upstream {
         Self::start(script, false)
     }
 
-    /// Like [`Upstream::named`], on `address`. Of 127.0.0.1 nobody can be sure to get a port once more.
+    /// Like [`Upstream::named`], on `address`.
     pub(crate) fn named_at(name: &str, address: &str) -> Self {
-        let listener = TcpListener::bind(address).expect("nobody else uses this address");
         let length = name.len();
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}");
-        let script = move |connection: &mut Connection| {
+        Self::scripted_at(address, move |connection| {
             while let Some(_request) = connection.request()? {
                 connection.send(&answer)?;
             }
             Ok(())
-        };
+        })
+    }
+
+    /// Like [`Upstream::scripted`], on `address`. Of 127.0.0.1 nobody can be sure to get a port once more.
+    pub(crate) fn scripted_at(
+        address: &str,
+        script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("nobody else uses this address");
         Self::on(listener, plain, script, true)
     }
 
