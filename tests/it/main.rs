@@ -13,6 +13,7 @@ mod cli;
 mod demo;
 mod framing;
 mod generations;
+mod grpc;
 mod headers;
 mod http2;
 mod keys;
