@@ -250,6 +250,7 @@ impl Connection {
 
     /// Sends an answer; whether another may follow.
     async fn send(&self, answer: Response<ResponseBody>, reader: Reader) -> (Sent, bool) {
+        self.wire.borrow_mut().begin_answer();
         let (head, body) = answer.into_parts();
         let date = self.proxy.http_date(self.info.now());
         let begun = answer::begin(&head, body.size_hint().exact(), reader, &date);

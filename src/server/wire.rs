@@ -64,6 +64,11 @@ impl Wire {
         (self.body, self.expects_word) = (body, expects_word);
     }
 
+    /// The answer begins: the client that waits for a word needs none any more, and it would be read as a part of that.
+    pub(super) fn begin_answer(&mut self) {
+        self.expects_word = false;
+    }
+
     /// What is left of the request's body.
     pub(super) fn body(&self) -> Decoder {
         self.body
@@ -94,7 +99,6 @@ impl Wire {
     /// follow.
     pub(super) fn read_away(&mut self, cx: &mut Context<'_>) -> bool {
         let mut read = 0;
-        self.expects_word = false;
         while !self.body.has_ended() && read < UNWANTED_BYTES {
             match self.poll_body(cx) {
                 Poll::Ready(Some(Ok(frame))) => read += frame.data_ref().map_or(0, Bytes::len),
@@ -137,3 +141,45 @@ impl Wire {
 /// The request's body is malformed, or its client has left.
 #[derive(Debug)]
 pub struct BrokenOff;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::ErrorKind;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).await;
+        let (server, _) = listener.accept().await.expect("a connection");
+        (Wire::new(Transport::Plain(server)), client.expect("a connection"))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_for_a_word_gets_it_before_the_answer_only() {
+        for has_begun in [false, true] {
+            let (mut wire, mut client) = pair().await;
+            wire.begin_body(Decoder::length(1), true);
+            if has_begun {
+                wire.begin_answer();
+            }
+            let asked = poll_fn(|cx| Poll::Ready(wire.poll_body(cx))).await;
+            assert!(asked.is_pending());
+            let mut word = [0; CONTINUE.len()];
+            if has_begun {
+                let read = client.try_read(&mut word).expect_err("silence");
+                assert_eq!(read.kind(), ErrorKind::WouldBlock);
+            } else {
+                client.read_exact(&mut word).await.expect("the word");
+                assert_eq!(word, CONTINUE);
+            }
+            client.write_all(b"x").await.expect("sent");
+            let frame = poll_fn(|cx| wire.poll_body(cx)).await.expect("a frame").expect("sound");
+            assert_eq!(frame.into_data().expect("data"), "x");
+        }
+    }
+}
