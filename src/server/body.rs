@@ -5,9 +5,12 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 
 use super::wire::{BrokenOff, Wire};
@@ -19,7 +22,15 @@ enum Source {
     /// There is none.
     Empty,
     Http1(Rc<RefCell<Wire>>),
-    Http2(hyper::body::Incoming),
+    Http2(Upload),
+}
+
+/// What comes over one stream of HTTP/2.
+struct Upload {
+    stream: RecvStream,
+    /// How much is still to come, where the head says so; h2 holds the client to it (RFC 9113 §8.1.1).
+    left: Option<u64>,
+    has_data: bool,
 }
 
 impl Incoming {
@@ -29,9 +40,36 @@ impl Incoming {
         Self(if is_empty { Source::Empty } else { Source::Http1(Rc::clone(wire)) })
     }
 
-    /// The body of a stream.
-    pub(super) fn http2(body: hyper::body::Incoming) -> Self {
-        Self(Source::Http2(body))
+    /// What comes over `stream` behind a head with `headers`.
+    pub(super) fn http2(stream: RecvStream, headers: &HeaderMap) -> Self {
+        if stream.is_end_stream() {
+            return Self(Source::Empty);
+        }
+        let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        Self(Source::Http2(Upload { stream, left: length(), has_data: true }))
+    }
+}
+
+impl Upload {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if self.has_data {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Only a stream that is gone does not take it.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                // A reset is no end, whatever its code says: what came is not the whole.
+                Some(Err(_)) => return Poll::Ready(Some(Err(BrokenOff))),
+                None => self.has_data = false,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx)).map_err(|_| BrokenOff);
+        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
     }
 }
 
@@ -46,7 +84,7 @@ impl Body for Incoming {
         match &mut self.0 {
             Source::Empty => Poll::Ready(None),
             Source::Http1(wire) => wire.borrow_mut().poll_body(cx),
-            Source::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| BrokenOff),
+            Source::Http2(upload) => upload.poll_frame(cx),
         }
     }
 
@@ -54,7 +92,7 @@ impl Body for Incoming {
         match &self.0 {
             Source::Empty => true,
             Source::Http1(wire) => wire.borrow().body().has_ended(),
-            Source::Http2(body) => body.is_end_stream(),
+            Source::Http2(upload) => upload.stream.is_end_stream(),
         }
     }
 
@@ -62,7 +100,7 @@ impl Body for Incoming {
         match &self.0 {
             Source::Empty => SizeHint::with_exact(0),
             Source::Http1(wire) => wire.borrow().body().size_hint(),
-            Source::Http2(body) => body.size_hint(),
+            Source::Http2(upload) => upload.left.map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }

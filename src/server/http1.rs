@@ -24,6 +24,7 @@ use super::answer::{self, Reader};
 use super::body::Incoming;
 use super::connection::{ConnectionInfo, LAST_CALL};
 use super::handshake::Opened;
+use super::patience;
 use super::request::{self, Received};
 use super::sending::{Sending, Sent};
 use super::transport::Transport;
@@ -120,10 +121,7 @@ impl Connection {
             wire: Rc::new(RefCell::new(Wire::new(transport))),
             limits: server.limits.clone(),
             timeouts: server.timeouts.clone(),
-            pace: Pace {
-                longest: server.timeouts.response_body_idle,
-                min_rate: server.limits.response_body_min_rate,
-            },
+            pace: patience::pace(server),
             info,
             proxy,
         }

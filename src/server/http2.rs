@@ -1,34 +1,35 @@
 //! One client connection that speaks HTTP/2 (RFC 9113): many requests at once, each on a stream.
 //!
-//! hyper and h2 keep the protocol; each stream is a task with a [`ConnectionInfo`] of its own, so that its waits
-//! are its own. What one stream may hold is bounded, and less than what the connection may: one that nobody reads
-//! does not stop the others.
+//! h2 keeps the protocol; here the connection is driven together with its one deadline, and each stream becomes a
+//! task with a [`ConnectionInfo`] of its own, so that its waits are its own. What one stream may hold is bounded, and
+//! less than what the connection may: one that nobody reads does not stop the others.
 //!
-//! Never here: what is done with a request (see [`proxy`](crate::proxy)).
+//! Never here: what goes over a stream (see [`stream`]), or what is done with a request (see
+//! [`proxy`](crate::proxy)).
+
+mod stream;
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::server::{Builder, Connection};
+use h2::{Ping, PingPong};
+use tokio::time::{Instant, Sleep, sleep};
 
+use super::Purpose;
 use super::connection::ConnectionInfo;
 use super::handshake::Opened;
+use super::patience;
+use super::transport::Transport;
 use super::worker::Drain;
-use super::{Purpose, body};
 use crate::config::Limits;
 use crate::proxy::Proxy;
-use crate::proxy::body::{BrokenBody, ResponseBody};
+use crate::rate::Pace;
 
 /// How much of an upload may be on its way on one stream before the endpoint takes it: what HTTP/2 begins with
 /// (RFC 9113 §6.9.2).
@@ -47,27 +48,31 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
     let Opened { transport, info, registered: _registered, .. } = opened;
     info.begin_turn();
-    let (http, keep_alive) = {
+    let (builder, keep_alive, pace) = {
         let server = &proxy.snapshot().config.server;
         info.deadline().start(info.now(), server.timeouts.request_header);
-        let keep_alive = server.timeouts.keep_alive;
-        (builder(&server.limits, keep_alive), keep_alive)
+        (builder(&server.limits), server.timeouts.keep_alive, patience::pace(server))
     };
-    let open = Cell::new(0);
-    let streams = Rc::new(Streams { connection: Rc::clone(&info), open, keep_alive });
-    let service =
-        service_fn(|request| answer(Rc::clone(&proxy), purpose, Stream::open(&streams), request));
-    let mut requests = pin!(http.serve_connection(TokioIo::new(transport), service));
+    let Some(mut requests) = begin(&builder, transport, &info).await else { return };
+    let mut heartbeat = Heartbeat::of(&mut requests, keep_alive);
+    let streams = Streams { connection: Rc::clone(&info), open: Cell::new(0), keep_alive, pace };
+    let streams = Rc::new(streams);
     let mut is_leaving = false;
     poll_fn(|cx| {
         info.begin_turn();
         loop {
-            if requests.as_mut().poll(cx).is_ready() {
+            while let Poll::Ready(accepted) = requests.poll_accept(cx) {
+                let Some(Ok((request, respond))) = accepted else { return Poll::Ready(()) };
+                let stream = Stream::open(&streams);
+                let answer = stream::answer(Rc::clone(&proxy), purpose, stream, request, respond);
+                tokio::task::spawn_local(answer);
+            }
+            if heartbeat.poll_missing(cx).is_ready() {
                 return Poll::Ready(());
             }
             if drain.has_begun() && !is_leaving {
                 is_leaving = true;
-                requests.as_mut().graceful_shutdown();
+                requests.graceful_shutdown();
                 continue;
             }
             if info.deadline().poll(cx).is_pending() {
@@ -80,44 +85,74 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
                 return Poll::Ready(());
             }
             is_leaving = true;
-            requests.as_mut().graceful_shutdown();
+            requests.graceful_shutdown();
             info.deadline().start(info.now(), GOODBYE);
         }
     })
     .await;
 }
 
-fn builder(limits: &Limits, keep_alive: Duration) -> http2::Builder<Spawn> {
-    let mut builder = http2::Builder::new(Spawn);
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
         .max_header_list_size(limits.header_bytes as u32)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .keep_alive_interval(keep_alive)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .max_send_buffer_size(SEND_BUFFER_BYTES);
     builder
 }
 
-/// Answers the request on one stream.
-async fn answer(
-    proxy: Rc<Proxy>,
-    purpose: Purpose,
-    stream: Stream,
-    request: Request<Incoming>,
-) -> Result<Response<TimedBody>, Infallible> {
-    stream.info.begin_turn();
-    let response = match purpose {
-        Purpose::Serve => {
-            let (head, body) = request.into_parts();
-            let body = body::Incoming::http2(body);
-            stream.timed(pin!(proxy.handle(&stream.info, head, body))).await
+/// Reads the client's preface, and sends ours; `None` if it does not come, or not in time.
+async fn begin(
+    builder: &Builder,
+    transport: Transport,
+    info: &ConnectionInfo,
+) -> Option<Connection<Transport, Bytes>> {
+    let mut handshake = builder.handshake(transport);
+    poll_fn(|cx| match Pin::new(&mut handshake).poll(cx) {
+        Poll::Ready(begun) => Poll::Ready(begun.ok()),
+        Poll::Pending => info.deadline().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// Asks now and then whether the client is still there: one that is gone without a word would keep its streams.
+struct Heartbeat {
+    pings: PingPong,
+    every: Duration,
+    timer: Pin<Box<Sleep>>,
+    awaits_pong: bool,
+}
+
+impl Heartbeat {
+    fn of(connection: &mut Connection<Transport, Bytes>, every: Duration) -> Self {
+        let pings = connection.ping_pong().expect("it is taken once");
+        Self { pings, every, timer: Box::pin(sleep(every)), awaits_pong: false }
+    }
+
+    /// Ready when the client has not answered in time.
+    fn poll_missing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.awaits_pong && self.pings.poll_pong(cx).is_ready() {
+                self.wait(false, self.every);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            if self.awaits_pong {
+                return Poll::Ready(());
+            }
+            // It fails on a connection that has ended: whoever drives that will see it.
+            if self.pings.send_ping(Ping::opaque()).is_err() {
+                return Poll::Pending;
+            }
+            self.wait(true, PING_TIMEOUT);
         }
-        Purpose::Redirect { port } => proxy.redirect(&stream.info, &request.into_parts().0, port),
-    };
-    Ok(response.map(|body| TimedBody { body, stream }))
+    }
+
+    fn wait(&mut self, awaits_pong: bool, longest: Duration) {
+        self.awaits_pong = awaits_pong;
+        self.timer.as_mut().reset(Instant::now() + longest);
+    }
 }
 
 /// The streams of a connection.
@@ -126,6 +161,8 @@ struct Streams {
     open: Cell<usize>,
     /// How long the next one may be waited for.
     keep_alive: Duration,
+    /// How slowly the client may take an answer.
+    pace: Pace,
 }
 
 /// One stream, until its answer has ended.
@@ -141,11 +178,7 @@ impl Stream {
         Self { info: Rc::new(all.connection.stream()), all: Rc::clone(all) }
     }
 
-    /// Drives `future` together with the stream's deadline: whoever waits in it sees that its wait was too long.
-    async fn timed<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
-        poll_fn(|cx| self.poll(cx, |cx| future.as_mut().poll(cx))).await
-    }
-
+    /// Polls together with the stream's deadline: whoever waits in there sees that its wait was too long.
     fn poll<T>(
         &self,
         cx: &mut Context<'_>,
@@ -163,47 +196,10 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Streams { connection, open, keep_alive } = &*self.all;
+        let Streams { connection, open, keep_alive, .. } = &*self.all;
         open.set(open.get() - 1);
         if open.get() == 0 {
-            connection.deadline().start(Instant::now(), *keep_alive);
+            connection.deadline().start(connection.begin_turn(), *keep_alive);
         }
-    }
-}
-
-/// An answer's body, with the stream it goes out on.
-struct TimedBody {
-    body: ResponseBody,
-    stream: Stream,
-}
-
-impl Body for TimedBody {
-    type Data = Bytes;
-    type Error = BrokenBody;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
-        let Self { body, stream } = self.get_mut();
-        stream.poll(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Starts a stream's task on the worker's own thread.
-#[derive(Clone)]
-struct Spawn;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Spawn {
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(stream);
     }
 }

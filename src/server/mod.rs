@@ -13,6 +13,7 @@ mod handshake;
 mod http1;
 mod http2;
 mod listeners;
+mod patience;
 pub mod peer;
 mod proxy_protocol;
 mod request;

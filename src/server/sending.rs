@@ -11,10 +11,11 @@ use http_body::Body as _;
 
 use super::answer::Begun;
 use super::connection::ConnectionInfo;
+use super::patience::Patience;
 use super::wire::Wire;
 use crate::http1::encode::{Encoder, Piece, WrongLength};
 use crate::proxy::body::ResponseBody;
-use crate::rate::{Allowance, Pace};
+use crate::rate::Pace;
 
 /// What came of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +40,7 @@ pub(super) struct Sending<'a> {
     written: usize,
     /// Whether the body broke off behind what is in `piece`.
     is_broken: bool,
-    /// Whether the client takes nothing, and how long it still may.
-    is_blocked: bool,
-    allowance: Allowance,
+    patience: Patience,
 }
 
 impl<'a> Sending<'a> {
@@ -62,8 +61,7 @@ impl<'a> Sending<'a> {
             piece: Piece::beginning(head),
             written: 0,
             is_broken: false,
-            is_blocked: false,
-            allowance: Allowance::full(pace),
+            patience: Patience::new(pace),
         }
     }
 
@@ -123,26 +121,15 @@ impl<'a> Sending<'a> {
         let mut left = &mut pieces[..];
         IoSlice::advance_slices(&mut left, self.written);
         let polled = self.wire.borrow_mut().poll_write(cx, left);
-        let was_blocked = std::mem::replace(&mut self.is_blocked, polled.is_pending());
-        let (deadline, now) = (self.info.deadline(), self.info.now());
-        let Poll::Ready(written) = polled else {
-            if !was_blocked {
-                deadline.start(now, self.allowance.begin_wait(now));
-            } else if deadline.has_passed() {
-                self.body.was_not_taken();
-                return Poll::Ready(Some(Sent::Broken));
-            }
-            return Poll::Pending;
-        };
-        if was_blocked {
-            self.allowance.end_wait(now);
-            deadline.clear();
+        if self.patience.is_over(self.info, polled.is_pending()) {
+            self.body.was_not_taken();
+            return Poll::Ready(Some(Sent::Broken));
         }
-        match written {
+        match ready!(polled) {
             Err(_) | Ok(0) => return Poll::Ready(Some(Sent::Left)),
             Ok(written) => {
                 self.written += written;
-                self.allowance.earn(written);
+                self.patience.took(written);
             }
         }
         if self.written == self.piece.len() {

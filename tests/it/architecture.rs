@@ -29,7 +29,7 @@ struct Rule {
 /// What is nowhere else.
 const RULES: &[Rule] = &[
     Rule {
-        names: &["hyper", "hyper_util", "tokio"],
+        names: &["h2", "hyper", "hyper_util", "tokio"],
         within: &[
             "auth",
             "config",

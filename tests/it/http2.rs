@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Request, Version};
 use crate::harness::certificates::Authority;
 use crate::harness::setup::write;
 use crate::harness::wait::{signal, wait};
-use crate::harness::{Actor, DEADLINE, Keyward, Stage, Upstream};
+use crate::harness::{Actor, DEADLINE, Http2, Keyward, Stage, Upstream, wait_for};
 
 fn stage(app: Upstream) -> (Stage, Actor) {
     Stage::new(app, |setup| setup.key("alice", "viewer"))
@@ -116,7 +116,7 @@ fn curl(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn curl_is_served_with_prior_knowledge_and_refused_without_a_key() {
+fn curl_is_served_in_clear_and_refused_without_a_key() {
     let (stage, alice) = stage(Upstream::hello());
     let url = format!("http://{}/orders?a=b", stage.kw.address());
     let shown = "\n%{http_version} %{http_code}";
@@ -131,7 +131,12 @@ fn curl_is_served_with_prior_knowledge_and_refused_without_a_key() {
     assert_eq!(received.field("x-api-key"), None);
     let answer = curl(&["--http2-prior-knowledge", "-w", shown, &url]);
     assert!(answer.contains("\"missing_key\"") && answer.ends_with("\n2 401"), "{answer}");
-    assert_eq!(stage.app.requests().len(), 1);
+    for version in ["--http1.1", "--http2"] {
+        // Without prior knowledge HTTP/2 is only offered, which is ignored.
+        let answer = curl(&[version, "-H", key, "-w", shown, &url]);
+        assert_eq!(answer, "hello\n1.1 200", "{version}");
+    }
+    assert_eq!(stage.app.requests().len(), 3);
 }
 
 #[test]
@@ -291,6 +296,74 @@ fn streams_that_nobody_reads_leave_the_others_alone() {
         }
         drop((stalled, uploads));
     });
+}
+
+#[test]
+fn a_stream_whose_client_takes_nothing_is_reset_alone() {
+    let (closed, is_closed) = signal();
+    let app = Upstream::unrecorded(move |connection| {
+        while let Some(request) = connection.head()? {
+            if request.target() != "/download" {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+                continue;
+            }
+            connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            let chunk = [&b"10000\r\n"[..], &[b'x'; 65536], b"\r\n"].concat();
+            while connection.send(&chunk).is_ok() {}
+            closed.send(()).expect("the test waits");
+            return Ok(());
+        }
+        Ok(())
+    });
+    let (stage, alice) = Stage::new(app, |setup| {
+        setup.set("server.timeouts", "response_body_idle = \"300ms\"");
+        setup.key("alice", "viewer")
+    });
+    let client = Http2::connect(stage.kw.address());
+    let mut stalled = client.send(get("/download", &alice)).into_stream();
+    // Its endpoint is free again, while other streams go on.
+    let mut others = 0;
+    wait_for("the end of the connection to the endpoint", || {
+        others += 1;
+        assert_eq!(client.send(get("/", &alice)).read().text, "ok");
+        is_closed.lock().expect("nobody else waits").try_recv().ok()
+    });
+    assert!(others > 1);
+    assert_eq!(stalled.reason(), Reason::CANCEL);
+    assert_eq!(client.send(get("/", &alice)).read().text, "ok", "the connection goes on");
+    let record = stage.kw.wait_for_record("the stream", |record| record["path"] == "/download");
+    assert_eq!((&record["status"], &record["code"]), (&200.into(), &"client_stalled".into()));
+    let bytes = record["bytes_out"].as_u64().expect("a count");
+    assert!(bytes <= 2 * 65_536, "{bytes} bytes: more than its window and a piece that waits");
+}
+
+#[test]
+fn the_last_bytes_of_an_answer_are_waited_for_no_longer() {
+    let (stage, alice) = Stage::new(Upstream::hello(), |setup| {
+        setup.set("server.timeouts", "response_body_idle = \"300ms\"");
+        setup.key("alice", "viewer")
+    });
+    let client = Http2::connect_with_window(stage.kw.address(), 3);
+    let mut stalled = client.send(get("/", &alice)).into_stream();
+    let record = stage.kw.wait_for_record("the stream", |record| record["path"] == "/");
+    assert_eq!((&record["status"], &record["code"]), (&200.into(), &"client_stalled".into()));
+    assert_eq!(stalled.frame().as_deref(), Some(&b"hel"[..]));
+    assert_eq!(stalled.reason(), Reason::CANCEL);
+    // Who takes little by little gets all.
+    assert_eq!(client.send(get("/", &alice)).read().text, "hello");
+}
+
+#[test]
+fn an_answer_to_head_has_no_body_whosever_it_is() {
+    let (stage, alice) = stage(Upstream::hello());
+    let client = Http2::connect(stage.kw.address());
+    let head = |actor: &Actor| get("/", actor).method(Method::HEAD);
+    let answer = client.send(head(&alice)).read();
+    assert_eq!((answer.status, answer.text.as_str()), (200, ""));
+    assert_eq!(answer.headers["content-length"], "5");
+    let answer = client.send(head(&Actor::new("mallory", "viewer"))).read();
+    assert_eq!((answer.status, answer.text.as_str()), (401, ""));
+    assert_ne!(answer.headers["content-length"], "0");
 }
 
 #[test]

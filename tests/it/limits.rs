@@ -264,5 +264,6 @@ fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
     client.send(get("/", &alice.header()));
     assert_eq!(client.answer_head().status(), 200);
     wait(&is_closed);
-    stage.kw.wait_for_record("the request", |record| record["path"] == "/");
+    let record = stage.kw.wait_for_record("the request", |record| record["path"] == "/");
+    assert_eq!((&record["status"], &record["code"]), (&200.into(), &"client_stalled".into()));
 }

@@ -3,12 +3,14 @@
 use std::io::{ErrorKind, Read as _};
 use std::time::{Duration, Instant};
 
+use h2::Reason;
+use http::Request;
 use serde_json::Value;
 use socket2::SockRef;
 
 use crate::harness::keyward::get;
 use crate::harness::wait::{signal, wait};
-use crate::harness::{Actor, Client, DEADLINE, Setup, Stage, Upstream};
+use crate::harness::{Actor, Client, DEADLINE, Http2, Setup, Stage, Upstream};
 
 /// Between two pieces of a client that takes its time.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -166,6 +168,50 @@ fn an_answer_that_is_taken_too_slowly_is_cut_off_and_one_taken_slowly_is_not() {
     let is_cut = |record: &Value| record["path"] == "/endless";
     let record = strict.kw.wait_for_record("the one that was cut", is_cut);
     assert_eq!(record["code"], "client_stalled");
+}
+
+#[test]
+fn a_stream_that_is_taken_too_slowly_is_reset_and_one_taken_slowly_is_not() {
+    let at_least = |rate: &'static str| {
+        stage(endless(), move |setup| {
+            setup.set("server.timeouts", "response_body_idle = \"3s\"");
+            setup.set("server.limits", &format!("response_body_min_rate = \"{rate}\""));
+        })
+    };
+    let begin = |(stage, actor): &(Stage, Actor)| {
+        let request = Request::get("http://a.test/endless").header("x-api-key", &actor.key);
+        Http2::connect(stage.kw.address()).send(request).into_stream()
+    };
+    let (strict, lenient) = (at_least("1GiB/s"), at_least("1KiB/s"));
+    let (mut cut, mut kept) = (begin(&strict), begin(&lenient));
+    let mut piece = vec![0; 32 << 10];
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < DEADLINE, "it drips and drips");
+        kept.read_exact(&mut piece).expect("it is taken fast enough");
+        if cut.read_exact(&mut piece).is_err() {
+            break;
+        }
+        pause();
+    }
+    kept.read_exact(&mut piece).expect("it goes on");
+    let is_cut = |record: &Value| record["path"] == "/endless";
+    let record = strict.0.kw.wait_for_record("the one that was cut", is_cut);
+    assert_eq!(record["code"], "client_stalled");
+}
+
+#[test]
+fn a_stream_that_nobody_takes_ends_with_the_time_of_its_request() {
+    let (stage, alice) = stage(endless(), |setup| {
+        setup.set("server.timeouts", "request = \"1s\"");
+    });
+    let request = Request::get("http://a.test/endless").header("x-api-key", &alice.key);
+    let client = Http2::connect(stage.kw.address());
+    let mut stalled = client.send(request).into_stream();
+    let is_it = |record: &Value| record["path"] == "/endless";
+    let record = stage.kw.wait_for_record("the one that nobody takes", is_it);
+    assert_eq!((&record["status"], &record["code"]), (&200.into(), &"request_deadline".into()));
+    assert_eq!(stalled.reason(), Reason::CANCEL);
 }
 
 #[expect(clippy::disallowed_methods, reason = "the client's own pace, not a wait for the proxy")]

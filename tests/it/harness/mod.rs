@@ -1,7 +1,7 @@
 //! What every guarantee is tested with: the real binary, a raw client, a raw upstream, and actors.
 //!
-//! Never here: an HTTP library. Both sides of the proxy see the very bytes, so that a test can send
-//! what no library would, and look at what really arrived.
+//! Never here: an HTTP library, but for HTTP/2, which nobody writes by hand. Both sides of the proxy see the very
+//! bytes, so that a test can send what no library would, and look at what really arrived.
 
 pub(crate) mod actor;
 pub(crate) mod certificates;
@@ -11,6 +11,7 @@ pub(crate) mod message;
 pub(crate) mod setup;
 pub(crate) mod socket;
 pub(crate) mod stage;
+pub(crate) mod streams;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wait;
@@ -22,5 +23,6 @@ pub(crate) use message::Message;
 pub(crate) use setup::Setup;
 pub(crate) use socket::{Socket, TlsService};
 pub(crate) use stage::Stage;
+pub(crate) use streams::Http2;
 pub(crate) use upstream::{Connection, Upstream};
 pub(crate) use wait::{DEADLINE, wait_for};

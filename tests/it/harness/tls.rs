@@ -75,6 +75,11 @@ impl TlsClients {
         self
     }
 
+    /// For a library that connects by itself.
+    pub(crate) fn into_config(self) -> ClientConfig {
+        self.0
+    }
+
     /// Connects to `address` for `host`.
     pub(crate) fn connect(&self, address: SocketAddr, host: &str) -> TlsClient {
         self.try_connect(address, host).expect("the handshake succeeds")

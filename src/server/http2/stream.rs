@@ -1,0 +1,168 @@
+//! One stream: its request is answered, and the answer sent as the client takes it.
+//!
+//! The client says how much it takes (RFC 9113 §5.2), and may take nothing while other streams go on. So the wait for
+//! it is the stream's own, and when that is too long the stream alone is reset: it holds a request and a connection to
+//! an endpoint, and others may need them.
+//!
+//! Never here: what the answer is (see [`proxy`](crate::proxy)).
+
+use std::future::poll_fn;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, UPGRADE};
+use http::response::Parts;
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
+
+use super::{Purpose, Stream};
+use crate::clock::HttpDate;
+use crate::proxy::Proxy;
+use crate::proxy::body::ResponseBody;
+use crate::server::body::Incoming;
+use crate::server::connection::ConnectionInfo;
+use crate::server::patience::Patience;
+
+/// Answers the request on one stream.
+pub(super) async fn answer(
+    proxy: Rc<Proxy>,
+    purpose: Purpose,
+    stream: Stream,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    stream.info.begin_turn();
+    let (head, incoming) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let answer = match purpose {
+        Purpose::Serve => {
+            let body = Incoming::http2(incoming, &head.headers);
+            let handled = pin!(proxy.handle(&stream.info, head, body));
+            let Some(answer) = unless_reset(&stream, &mut respond, handled).await else { return };
+            answer
+        }
+        Purpose::Redirect { port } => proxy.redirect(&stream.info, &head, port),
+    };
+    let (mut head, body) = answer.into_parts();
+    prepare(&mut head, &body, &proxy.http_date(stream.info.now()));
+    // An answer to HEAD tells of what it leaves out.
+    let has_ended = is_head || body.is_end_stream();
+    let Ok(outgoing) = respond.send_response(Response::from_parts(head, ()), has_ended) else {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return;
+    };
+    if !has_ended {
+        let patience = Patience::new(stream.all.pace);
+        let mut sending = Sending { body, outgoing, held: Bytes::new(), patience };
+        poll_fn(|cx| stream.poll(cx, |cx| sending.poll(cx, &stream.info))).await;
+    }
+}
+
+/// What `handled` comes to; `None` if the client does not wait for it.
+async fn unless_reset<F: Future>(
+    stream: &Stream,
+    respond: &mut SendResponse<Bytes>,
+    mut handled: Pin<&mut F>,
+) -> Option<F::Output> {
+    let mut poll = |cx: &mut Context<'_>| match handled.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    };
+    poll_fn(|cx| stream.poll(cx, &mut poll)).await
+}
+
+/// Makes a head one of HTTP/2: no fields about the connection (RFC 9113 §8.2.2).
+fn prepare(head: &mut Parts, body: &ResponseBody, date: &HttpDate) {
+    for name in [CONNECTION, UPGRADE] {
+        head.headers.remove(name);
+    }
+    let date = || HeaderValue::from_bytes(date).expect("a date is plain text");
+    head.headers.entry(DATE).or_insert_with(date);
+    if let Some(length) = body.size_hint().exact().filter(|_| !body.is_end_stream()) {
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+}
+
+/// An answer's body on its way out.
+struct Sending {
+    body: ResponseBody,
+    outgoing: SendStream<Bytes>,
+    /// What the client has not taken yet.
+    held: Bytes,
+    patience: Patience,
+}
+
+impl Sending {
+    /// Sends what can be sent now; ready at the end.
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &ConnectionInfo) -> Poll<()> {
+        loop {
+            // The client does not want it any more, or is gone.
+            if self.outgoing.poll_reset(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if self.held.is_empty() {
+                match ready!(self.poll_next(cx)) {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(()) => return Poll::Ready(()),
+                }
+            }
+            let room = poll_room(&mut self.outgoing, cx, self.held.len());
+            if self.patience.is_over(stream, room.is_pending()) {
+                self.body.was_not_taken();
+                self.outgoing.send_reset(Reason::CANCEL);
+                return Poll::Ready(());
+            }
+            let Some(room) = ready!(room) else { return Poll::Ready(()) };
+            self.patience.took(room);
+            let piece = self.held.split_to(room);
+            let is_last = self.held.is_empty() && self.body.is_end_stream();
+            if self.outgoing.send_data(piece, is_last).is_err() || is_last {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Asks the body for its next piece. What is none ends the stream.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<()>> {
+        let sent = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    self.held = data;
+                    return Poll::Ready(ControlFlow::Continue(()));
+                }
+                Err(frame) => {
+                    self.outgoing.send_trailers(frame.into_trailers().unwrap_or_default())
+                }
+            },
+            Some(Err(_)) => {
+                self.outgoing.send_reset(Reason::INTERNAL_ERROR);
+                Ok(())
+            }
+            None => self.outgoing.send_data(Bytes::new(), true),
+        };
+        // A stream that is gone needs no end.
+        drop(sent);
+        Poll::Ready(ControlFlow::Break(()))
+    }
+}
+
+/// Waits until the client takes some of `bytes`, which are one at least; `None` if it never will.
+fn poll_room(
+    outgoing: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    bytes: usize,
+) -> Poll<Option<usize>> {
+    outgoing.reserve_capacity(bytes);
+    while outgoing.capacity() == 0 {
+        match ready!(outgoing.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(None),
+        }
+    }
+    Poll::Ready(Some(outgoing.capacity().min(bytes)))
+}
