@@ -14,11 +14,10 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use super::body::{BrokenBody, RequestBody, Upload};
 use super::error::Refusal;
 use super::request_id::{self, X_REQUEST_ID};
-use super::upgrade::Asked;
+use super::upgrade::{Asked, Wish};
 use super::{Proxy, forwarded, grpc};
 use crate::identity::Identity;
 use crate::policy::routes::{Route, RouteTable};
-use crate::policy::upgrades::Protocol;
 use crate::redact::Redactor;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
@@ -226,11 +225,11 @@ impl RequestContext {
         self.upload.as_deref()
     }
 
-    /// Notes that the endpoint is asked to change to `protocol`, if there is room for one more tunnel.
-    pub(super) fn asks_for(&mut self, protocol: Protocol) -> Result<(), Refusal> {
+    /// Notes what the endpoint is asked to change to, if there is room for one more tunnel.
+    pub(super) fn asks_for(&mut self, wish: Wish) -> Result<(), Refusal> {
         let most = self.snapshot().config.server.limits.tunnels;
         let slot = self.proxy.tunnels.admit(most).ok_or(Refusal::TooManyTunnels)?;
-        self.asked = Some(Box::new(Asked::new(protocol, slot)));
+        self.asked = Some(Box::new(Asked::new(wish, slot)));
         Ok(())
     }
 

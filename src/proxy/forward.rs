@@ -302,8 +302,10 @@ fn check_protocol(
         return Ok(());
     }
     match context.asked() {
-        Some(asked) if exchange.is_sent() && asked.is_granted(&head.headers) => Ok(()),
-        Some(_) => Err(Fault::Malformed("it switches to another protocol than was asked for")),
+        Some(asked) if exchange.is_sent() => {
+            asked.check_grant(&head.headers).map_err(Fault::Malformed)
+        }
+        Some(_) => Err(Fault::Malformed("it switches protocols within a request")),
         None => Err(Fault::Malformed("it switches protocols unasked")),
     }
 }

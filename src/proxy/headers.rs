@@ -306,11 +306,15 @@ fn is_unusual_host(value: &[u8]) -> bool {
             .is_ok_and(|a| a.port().is_none_or(|port| port.as_str().len() <= 5))
 }
 
-/// An offer of HTTP/2 may be ignored, and never goes on; HTTP/1.0 cannot ask for anything (RFC 9110 §7.8).
+/// An offer of HTTP/2 may be ignored, and never goes on; HTTP/1.0 cannot ask for anything (RFC 9110 §7.8). HTTP/2 asks
+/// by CONNECT, and has these fields from us.
 fn asks_for_other_protocol(head: &Parts) -> bool {
     let mut protocols = head.headers.get_all(UPGRADE).iter().flat_map(tokens);
-    head.version == Version::HTTP_11
-        && protocols.any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+    match head.version {
+        Version::HTTP_2 => true,
+        Version::HTTP_11 => protocols.any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c")),
+        _ => false,
+    }
 }
 
 /// Whether a connection option can be the name of a field that is not looked at anyway.

@@ -25,7 +25,7 @@ mod headers;
 mod redirect;
 pub mod request_id;
 pub mod tunnel;
-mod upgrade;
+pub mod upgrade;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -267,6 +267,9 @@ fn pass_on(
     (mut head, exchange): forward::Answer,
     mut context: Box<RequestContext>,
 ) -> Response<ResponseBody> {
+    if context.asked().is_some_and(|asked| asked.is_mistaken_for_granted(&head)) {
+        return refuse(Refusal::UpstreamProtocol, context);
+    }
     context.saw_status(head.status);
     headers::finish(&mut head.headers, context.request_id());
     head.version = Version::HTTP_11;

@@ -71,6 +71,11 @@ impl Tunnel {
         Box::new(Self { context, endpoint, _claim: claim, longest_idle, up, down })
     }
 
+    /// Whether the protocol is WebSocket, which has no use for one way alone (RFC 6455 §7.1.1).
+    pub fn is_websocket(&self) -> bool {
+        self.context.asked().is_some_and(|asked| asked.protocol().is_websocket())
+    }
+
     /// Carries bytes until the end; `unread` came from the client behind its request.
     pub async fn run<C>(mut self: Box<Self>, client: &mut C, unread: Bytes) -> End
     where

@@ -34,6 +34,11 @@ struct Upload {
 }
 
 impl Incoming {
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Self(Source::Empty)
+    }
+
     /// The body that `wire` is at the beginning of.
     pub(super) fn http1(wire: &Rc<RefCell<Wire>>) -> Self {
         let is_empty = wire.borrow().body().has_ended();
@@ -43,7 +48,7 @@ impl Incoming {
     /// What comes over `stream` behind a head with `headers`.
     pub(super) fn http2(stream: RecvStream, headers: &HeaderMap) -> Self {
         if stream.is_end_stream() {
-            return Self(Source::Empty);
+            return Self::empty();
         }
         let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         Self(Source::Http2(Upload { stream, left: length(), has_data: true }))

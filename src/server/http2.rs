@@ -7,6 +7,7 @@
 //! Never here: what goes over a stream (see [`stream`]), or what is done with a request (see
 //! [`proxy`](crate::proxy)).
 
+mod duplex;
 mod stream;
 
 use std::cell::Cell;
@@ -41,7 +42,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * (STREAM_WINDOW_BYTES + 1);
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a client may take to say that it is still there.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a client may take to close, once it was told to go.
+/// How long a client may take to close, once it was told to go, or that its WebSocket has ended.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves the requests that come over a connection, to its end.
@@ -99,7 +100,8 @@ fn builder(limits: &Limits) -> Builder {
         .max_header_list_size(limits.header_bytes as u32)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(SEND_BUFFER_BYTES);
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .enable_connect_protocol();
     builder
 }
 
@@ -117,7 +119,7 @@ async fn begin(
     .await
 }
 
-/// Asks now and then whether the client is still there: one that is gone without a word would keep its streams.
+/// Asks now and then whether the client is still there: one that is gone without a word would keep its tunnels.
 struct Heartbeat {
     pings: PingPong,
     every: Duration,

@@ -20,10 +20,12 @@ use http::response::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 
+use super::duplex::{Duplex, poll_room};
 use super::{Purpose, Stream};
 use crate::clock::HttpDate;
-use crate::proxy::Proxy;
 use crate::proxy::body::ResponseBody;
+use crate::proxy::tunnel::{self, Tunnel};
+use crate::proxy::{Proxy, upgrade};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::server::patience::Patience;
@@ -37,29 +39,47 @@ pub(super) async fn answer(
     mut respond: SendResponse<Bytes>,
 ) {
     stream.info.begin_turn();
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
+    // What comes behind a request for another protocol is no body of its own.
+    let (body, behind) = if upgrade::by_connect(&mut head) {
+        (Incoming::empty(), Some(incoming))
+    } else {
+        (Incoming::http2(incoming, &head.headers), None)
+    };
     let is_head = head.method == Method::HEAD;
     let answer = match purpose {
         Purpose::Serve => {
-            let body = Incoming::http2(incoming, &head.headers);
             let handled = pin!(proxy.handle(&stream.info, head, body));
             let Some(answer) = unless_reset(&stream, &mut respond, handled).await else { return };
             answer
         }
         Purpose::Redirect { port } => proxy.redirect(&stream.info, &head, port),
     };
-    let (mut head, body) = answer.into_parts();
+    let (mut head, mut body) = answer.into_parts();
     prepare(&mut head, &body, &proxy.http_date(stream.info.now()));
+    let tunnel = body.take_tunnel().zip(behind);
+    if tunnel.is_some() {
+        // RFC 8441 §4: what HTTP/1 says with 101.
+        head.status = 200.try_into().expect("a status");
+    }
     // An answer to HEAD tells of what it leaves out.
-    let has_ended = is_head || body.is_end_stream();
+    let has_ended = tunnel.is_none() && (is_head || body.is_end_stream());
     let Ok(outgoing) = respond.send_response(Response::from_parts(head, ()), has_ended) else {
         respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     };
-    if !has_ended {
-        let patience = Patience::new(stream.all.pace);
-        let mut sending = Sending { body, outgoing, held: Bytes::new(), patience };
-        poll_fn(|cx| stream.poll(cx, |cx| sending.poll(cx, &stream.info))).await;
+    match tunnel {
+        // Boxed, so that other streams do not carry the room for it.
+        Some((tunnel, incoming)) => {
+            let client = Duplex::new(incoming, outgoing, tunnel.is_websocket());
+            Box::pin(carry(tunnel, client)).await;
+        }
+        None if has_ended => {}
+        None => {
+            let patience = Patience::new(stream.all.pace);
+            let mut sending = Sending { body, outgoing, held: Bytes::new(), patience };
+            poll_fn(|cx| stream.poll(cx, |cx| sending.poll(cx, &stream.info))).await;
+        }
     }
 }
 
@@ -85,6 +105,14 @@ fn prepare(head: &mut Parts, body: &ResponseBody, date: &HttpDate) {
     head.headers.entry(DATE).or_insert_with(date);
     if let Some(length) = body.size_hint().exact().filter(|_| !body.is_end_stream()) {
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+}
+
+/// Hands the stream to a tunnel, to its end.
+async fn carry(tunnel: Box<Tunnel>, mut client: Duplex) {
+    match tunnel.run(&mut client, Bytes::new()).await {
+        tunnel::End::Closed => client.close(),
+        tunnel::End::Broken => client.reset(),
     }
 }
 
@@ -149,20 +177,4 @@ impl Sending {
         drop(sent);
         Poll::Ready(ControlFlow::Break(()))
     }
-}
-
-/// Waits until the client takes some of `bytes`, which are one at least; `None` if it never will.
-fn poll_room(
-    outgoing: &mut SendStream<Bytes>,
-    cx: &mut Context<'_>,
-    bytes: usize,
-) -> Poll<Option<usize>> {
-    outgoing.reserve_capacity(bytes);
-    while outgoing.capacity() == 0 {
-        match ready!(outgoing.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Poll::Ready(None),
-        }
-    }
-    Poll::Ready(Some(outgoing.capacity().min(bytes)))
 }

@@ -23,6 +23,6 @@ pub(crate) use message::Message;
 pub(crate) use setup::Setup;
 pub(crate) use socket::{Socket, TlsService};
 pub(crate) use stage::Stage;
-pub(crate) use streams::Http2;
+pub(crate) use streams::{Http2, Http2Stream};
 pub(crate) use upstream::{Connection, Upstream};
 pub(crate) use wait::{DEADLINE, wait_for};

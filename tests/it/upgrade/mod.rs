@@ -1,11 +1,14 @@
 //! Upgrades: for whom the route allows them, and nobody gets a tunnel before the endpoint itself grants it.
 
+mod connect;
 mod tunnel;
 mod websocket;
 
 use std::io::{self, Read as _, Write as _};
 
-use crate::harness::{Actor, Client, Connection, Keyward, Setup, Stage, Upstream};
+use tungstenite::handshake::derive_accept_key;
+
+use crate::harness::{Actor, Client, Connection, Keyward, Message, Setup, Stage, Upstream};
 
 const WEBSOCKET: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -33,12 +36,19 @@ fn asking(target: &str, actor: &Actor) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: a\r\n{}{WEBSOCKET}\r\n", actor.header())
 }
 
+/// The answer that grants WebSocket to `request`.
+pub(crate) fn granted(request: &Message) -> String {
+    let key = request.field("sec-websocket-key").unwrap_or_default();
+    let accept = derive_accept_key(key.as_bytes());
+    GRANTED.replace("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", &accept)
+}
+
 /// Grants what is asked for, then does `what` with the tunnel.
 fn granting(what: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Upstream {
     Upstream::scripted(move |connection| {
         while let Some(request) = connection.request()? {
             if request.field("upgrade").is_some() {
-                connection.send(GRANTED)?;
+                connection.send(granted(&request))?;
                 return what(connection);
             }
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;

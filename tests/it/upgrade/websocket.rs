@@ -1,19 +1,20 @@
-//! WebSocket as programs speak it: a library on both sides, in clear and over TLS.
+//! WebSocket as programs speak it: a library on both sides, in HTTP/1 and HTTP/2, in clear and over TLS.
 
 use std::io::{self, Read, Write};
 use std::thread;
 
 use tungstenite::client::IntoClientRequest as _;
-use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, WebSocket};
 
 use super::ROUTES;
+use super::connect::asking;
 use crate::harness::certificates::Authority;
 use crate::harness::setup::write;
 use crate::harness::tls::TlsClients;
-use crate::harness::{Actor, Connection, Setup, Stage, Upstream};
+use crate::harness::{Actor, Connection, Http2, Setup, Stage, Upstream};
 
 const HOST: &str = "app.example";
 const MIB: usize = 1 << 20;
@@ -48,10 +49,11 @@ fn echo() -> Upstream {
     })
 }
 
-/// Connects to the service in clear and over TLS, and gives each WebSocket to `talk`.
+/// Connects to the service in HTTP/1 and HTTP/2, each in clear and over TLS, and gives each WebSocket to `talk`.
 fn check(app: impl Fn() -> Upstream, talk: impl Fn(&mut WebSocket<Box<dyn Stream>>)) {
     let (stage, alice) = Stage::new(app(), prepare);
     talk(&mut connect(Box::new(stage.kw.connect()), &alice));
+    talk(&mut connect_on_stream(&Http2::connect(stage.kw.address()), &alice));
     let authority = Authority::new();
     let (stage, alice) = Stage::new(app(), |setup| {
         let pair = authority.server(&[HOST]);
@@ -60,8 +62,9 @@ fn check(app: impl Fn() -> Upstream, talk: impl Fn(&mut WebSocket<Box<dyn Stream
         setup.set("server.tls", "certificate = \"server.pem\"\nprivate_key = \"server.key\"");
         prepare(setup)
     });
-    let client = TlsClients::of(&authority).connect(stage.kw.address(), HOST);
-    talk(&mut connect(Box::new(client), &alice));
+    let (clients, address) = (TlsClients::of(&authority), stage.kw.address());
+    talk(&mut connect(Box::new(clients.connect(address, HOST)), &alice));
+    talk(&mut connect_on_stream(&Http2::connect_tls(address, clients, HOST), &alice));
 }
 
 fn prepare(setup: &mut Setup) -> Actor {
@@ -77,6 +80,13 @@ fn connect(stream: Box<dyn Stream>, alice: &Actor) -> WebSocket<Box<dyn Stream>>
         Ok((socket, _)) => socket,
         Err(error) => panic!("no WebSocket: {error}"),
     }
+}
+
+/// By an extended CONNECT (RFC 8441).
+fn connect_on_stream(client: &Http2, alice: &Actor) -> WebSocket<Box<dyn Stream>> {
+    let begun = client.connect_to("websocket", asking("/chat", alice));
+    assert_eq!(begun.status(), 200);
+    WebSocket::from_raw_socket(Box::new(begun.into_stream()), Role::Client, None)
 }
 
 /// Reads until the other side has closed, too.
