@@ -92,21 +92,27 @@ fn the_older_version_can_be_left_out() {
 }
 
 #[test]
-fn curl_is_served() {
+fn curl_is_served_in_each_version_of_http_and_tls() {
     let scene = Scene::plain();
     let folder = scene.stage.kw.folder();
     write(&folder.join("ca.pem"), &scene.authority.pem());
     let port = scene.stage.kw.address().port();
-    let output = Command::new("curl")
-        .args(["--http1.1", "--silent", "--show-error", "--cacert"])
-        .arg(folder.join("ca.pem"))
-        .args(["--resolve", &format!("{HOST}:{port}:127.0.0.1")])
-        .args(["--header", scene.alice.header().trim()])
-        .args(["--write-out", " %{http_version}", &format!("https://{HOST}:{port}/")])
-        .output()
-        .expect("curl is installed by `make test`");
-    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(shown, "hello 1.1", "{}", String::from_utf8_lossy(&output.stderr));
+    for (version, shown) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        for tls in ["1.2", "1.3"] {
+            let output = Command::new("curl")
+                .args([version, "--silent", "--show-error", "--max-time", "60", "--cacert"])
+                .arg(folder.join("ca.pem"))
+                .args([format!("--tlsv{tls}"), "--tls-max".to_owned(), tls.to_owned()])
+                .args(["--resolve", &format!("{HOST}:{port}:127.0.0.1")])
+                .args(["--header", scene.alice.header().trim()])
+                .args(["--write-out", " %{http_version}", &format!("https://{HOST}:{port}/")])
+                .output()
+                .expect("curl is installed by `make test`");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let got = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(got, format!("hello {shown}"), "{version} {tls}: {said}");
+        }
+    }
 }
 
 #[test]
