@@ -8,6 +8,7 @@ mod harness;
 mod access_log;
 mod architecture;
 mod auth;
+mod browser;
 mod check;
 mod cli;
 mod demo;
