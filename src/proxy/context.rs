@@ -311,6 +311,8 @@ impl RequestContext {
         let problem = refusal.problem();
         self.status = Some(problem.status);
         self.code = Some(problem.code);
+        // What we say ourselves is short; even behind the end of the request it may be waited that it is taken.
+        self.connection.deadline().lift_end();
         let mut response = if self.is_grpc {
             grpc::response(&problem)
         } else {

@@ -41,7 +41,7 @@ impl Patience {
             self.allowance.end_wait(now);
             deadline.clear();
         }
-        // Behind the end of the request's time as a whole there is no wait at all.
+        // When the time of the request as a whole is over, that may be at once.
         takes_nothing && deadline.has_passed()
     }
 

@@ -214,6 +214,30 @@ fn a_stream_that_nobody_takes_ends_with_the_time_of_its_request() {
     assert_eq!(stalled.reason(), Reason::CANCEL);
 }
 
+#[test]
+fn who_does_not_take_that_the_time_of_a_request_is_over_is_waited_for_no_longer_than_others() {
+    let app = Upstream::scripted(|connection| {
+        connection.head()?;
+        connection.wait_for_close()
+    });
+    let (stage, alice) = stage(app, |setup| {
+        setup.set("server.timeouts", "request = \"300ms\"\nresponse_body_idle = \"5s\"");
+    });
+    let client = Http2::connect_with_window(stage.kw.address(), 3);
+    let ask = |target: &str| {
+        let uri = format!("http://a.test{target}");
+        client.send(Request::get(uri).header("x-api-key", &alice.key))
+    };
+    let answer = ask("/taken").read();
+    assert_eq!(answer.status, 504);
+    assert!(answer.text.contains("\"request_deadline\""), "{}", answer.text);
+    let mut stalled = ask("/stalled").into_stream();
+    let is_it = |record: &Value| record["path"] == "/stalled";
+    let record = stage.kw.wait_for_record("the one that nobody takes", is_it);
+    assert_eq!((&record["status"], &record["code"]), (&504.into(), &"request_deadline".into()));
+    assert_eq!(stalled.reason(), Reason::CANCEL);
+}
+
 #[expect(clippy::disallowed_methods, reason = "the client's own pace, not a wait for the proxy")]
 fn pause() {
     std::thread::sleep(PAUSE);
