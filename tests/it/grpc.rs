@@ -183,6 +183,7 @@ impl Server {
 async fn serve(listener: TcpListener, service: Service) {
     loop {
         let (stream, _) = listener.accept().await.expect("a loopback connection can be accepted");
+        stream.set_nodelay(true).expect("an open socket takes options");
         let service = service.clone();
         let answer = service_fn(move |request: http::Request<Incoming>| {
             let service = Service { method: request.uri().path().to_owned(), ..service.clone() };
