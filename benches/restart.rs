@@ -42,7 +42,6 @@ const ON_ONE_CONNECTION: [u64; 4] = [u64::MAX, u64::MAX, 100, 10];
 /// What has not happened by then is a failure, not a figure.
 const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(2);
-const TLS: &str = "\n[server.tls]\ncertificate = \"server.pem\"\nprivate_key = \"server.key\"\n";
 const TAKEN_OVER: &str = "a new process has taken over; requests in flight end here";
 
 fn main() -> ExitCode {
@@ -89,12 +88,10 @@ fn measure() -> Result<(), Failure> {
     let authority = Authority::new()?;
     let tls = authority.clients()?;
     let folder = folder.path().join("keyward");
-    // Its configuration lies in a folder that it makes; the first pair comes from beside it.
     let pair = folder.with_extension("pair");
     fs::create_dir(&pair)?;
     authority.write_pair(&pair)?;
-    let more = TLS.replace("\"server", &format!("\"{}/server", pair.display()));
-    let (first, address) = keyward::start(&folder, None, upstream, &keys, &more)?;
+    let (first, address) = keyward::start(&folder, None, upstream, &keys, Some(&pair))?;
     let log = folder.join("output.log");
     let mut serving = Serving { pid: first.id(), first: first.id(), log };
 
@@ -284,7 +281,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let params = CertificateParams::new(vec![HOST.to_owned()])?;
         let certificate = params.signed_by(&key, &self.0)?;
-        let files = [("server.key", key.serialize_pem()), ("server.pem", certificate.pem())];
+        let files = [("server.pem.key", key.serialize_pem()), ("server.pem", certificate.pem())];
         for (name, text) in files {
             let (path, next) = (folder.join(name), folder.join(name).with_extension("next"));
             let mut file = OpenOptions::new()

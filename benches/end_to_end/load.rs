@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::LOAD_CORE;
+use crate::peers::LOAD_CORE;
 use crate::support::Failure;
 use crate::support::keyring::Key;
 

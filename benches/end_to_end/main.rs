@@ -6,38 +6,29 @@
 //! medians over rounds, and of ratios within a round. CPU time is what the kernel accounted to the
 //! proxy's processes. Before anything is measured, each contestant must prove that it does the job.
 //!
-//! `cargo bench --bench end_to_end`; options are in [`options`]. Loopback only, bounded in time.
+//! `cargo bench --bench end_to_end`; options are in [`peers::options`]. Loopback only, bounded in time.
 
 mod contestants;
-mod cpu;
 mod load;
-mod options;
+#[path = "../peers/mod.rs"]
+mod peers;
 mod relay;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
-mod verify;
 
 use std::env;
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::process::{self, ExitCode};
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::time::Duration;
 
-use contestants::Contestant;
 use load::{Load, Outcome};
-use options::Options;
-use support::child::{self, Child};
+use peers::meter::{Cost, Meter};
+use peers::options::Options;
+use peers::{Contestant, KEYS, verify};
 use support::{Failure, keyring, settings, upstream};
 
-/// As many as DESIGN section 7 measures with.
-const KEYS: usize = 10_000;
-/// The proxy's core, and the core of load and upstream.
-const PROXY_CORE: usize = 0;
-const LOAD_CORE: usize = 1;
 /// A round that is not counted: connections to the upstream are made, caches and pages are warm.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -45,12 +36,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 struct Sample {
     /// What the clients saw.
     outcome: Outcome,
-    /// CPU time of the proxy's processes, in nanoseconds; none for "direct".
-    cpu_ns: u64,
-    /// Cores that processes which are none of ours had in the meantime.
-    others_cores: f64,
-    /// Bytes it wrote to its access log.
-    log_bytes: u64,
+    /// What it took.
+    cost: Cost,
 }
 
 fn main() -> ExitCode {
@@ -81,16 +68,16 @@ fn serve_relay(listen: &str, upstream: &str) -> Result<(), Failure> {
 }
 
 fn compare() -> Result<(), Failure> {
-    let options = Options::from_env()?;
+    let options = Options::from_env(7, 3)?;
     if std::thread::available_parallelism()?.get() < 2 {
         return Err("needs two cores: one for the proxy, one for load and upstream".into());
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let keys = keyring::make(KEYS)?;
-    let (_upstream, upstream) = start_upstream(folder.path())?;
+    let (_upstream, upstream) = peers::start_upstream(folder.path())?;
     let contestants = contestants::start(&options, folder.path(), upstream, &keys)?;
-    for contestant in contestants.iter().filter(|contestant| contestant.checks_keys) {
-        verify::does_the_job(contestant, &keys)?;
+    for contestant in contestants.iter().filter(|contestant| contestant.access_log.is_some()) {
+        verify::does_the_job(contestant, &keys, Ok)?;
     }
 
     let load = Load::new(folder.path(), &keys, options.connections)?;
@@ -112,54 +99,17 @@ fn compare() -> Result<(), Failure> {
     settings::keep("end_to_end", &report.to_json(&options, &load))
 }
 
-/// The upstream is this program again, in a process of its own.
-fn start_upstream(folder: &Path) -> Result<(Child, SocketAddr), Failure> {
-    let address = child::free_address()?;
-    let arguments = ["upstream".to_owned(), address.to_string()];
-    let output = folder.join("upstream.log");
-    let program = env::current_exe()?;
-    let mut upstream = Child::start("upstream", Some(LOAD_CORE), program, &arguments, &output)?;
-    upstream.wait_until_listening(address)?;
-    Ok((upstream, address))
-}
-
 fn measure(contestant: &Contestant, load: &Load, duration: Duration) -> Result<Sample, Failure> {
-    let proxy_ns = || match &contestant.child {
-        Some(child) => cpu::of_tree_ns(child.id()),
-        None => Ok(0),
-    };
-    let others_ns = || -> io::Result<u64> {
-        Ok(cpu::of_machine_ns()?.saturating_sub(cpu::of_tree_ns(process::id())?))
-    };
-    let (proxy_before_ns, others_before_ns) = (proxy_ns()?, others_ns()?);
-    let start = Instant::now();
+    let meter = Meter::start(contestant)?;
     let outcome = load.run(contestant.address, duration)?;
-    let cpu_ns = proxy_ns()?.saturating_sub(proxy_before_ns);
-    let others_ns = others_ns()?.saturating_sub(others_before_ns);
-    // Over the whole of the interval: wrk's own duration begins once it has built its requests.
-    let others_cores = others_ns as f64 / start.elapsed().as_nanos() as f64;
+    let cost = meter.stop()?;
     if outcome.refused > 0 || outcome.broken > 0 {
         let Outcome { refused, broken, .. } = outcome;
         let name = contestant.name;
         return Err(format!("{name}: {refused} answers were refusals, {broken} broke").into());
     }
-    let log_bytes = match &contestant.access_log {
-        Some(path) => take_log_bytes(path)?,
-        None => 0,
-    };
-    if contestant.access_log.is_some() && log_bytes == 0 {
+    if contestant.access_log.is_some() && cost.log_bytes == 0 {
         return Err(format!("{} wrote no access log", contestant.name).into());
     }
-    Ok(Sample { outcome, cpu_ns, others_cores, log_bytes })
-}
-
-/// What was written to a log since the last time, emptying it: rounds without end must not fill the
-/// disk. HAProxy clears O_APPEND, and goes on at its old offset behind a hole; so what counts is the
-/// space that is taken, which is exact to a block, and not the length.
-fn take_log_bytes(path: &Path) -> io::Result<u64> {
-    /// The unit of `st_blocks`, whatever the file system's block is.
-    const BLOCK_BYTES: u64 = 512;
-    let written = fs::metadata(path)?;
-    OpenOptions::new().write(true).open(path)?.set_len(0)?;
-    Ok(written.len().min(written.blocks() * BLOCK_BYTES))
+    Ok(Sample { outcome, cost })
 }

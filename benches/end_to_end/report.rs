@@ -4,16 +4,13 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::contestants::{Contestant, NGINX, RELAY};
+use crate::Sample;
+use crate::contestants::RELAY;
 use crate::load::Load;
-use crate::options::Options;
+use crate::peers::options::Options;
+use crate::peers::{Contestant, KEYS, LOAD_CORE, NGINX, PROXY_CORE, meter};
 use crate::support::machine;
 use crate::support::stats::Spread;
-use crate::{KEYS, LOAD_CORE, PROXY_CORE, Sample};
-
-/// What others may have of the machine, in cores, before they disturb caches and wake-ups too much
-/// to trust the figures. Ticks are coarse: less than this is also what they may be wrong by.
-const QUIET_CORES: f64 = 0.10;
 
 /// One contestant's figures.
 struct Row {
@@ -61,23 +58,18 @@ impl Report {
                 version: contestant.version.clone(),
                 cpu_us: of_sample(Sample::cpu_us).filter(|_| proxy),
                 busy: of_sample(Sample::busy).filter(|_| proxy),
-                others: of_sample(|sample| sample.others_cores)?,
+                others: of_sample(|sample| sample.cost.others_cores)?,
                 rate: of_sample(Sample::rate)?,
                 p50_us: of_sample(|sample| sample.outcome.p50_us as f64)?,
                 p99_us: of_sample(|sample| sample.outcome.p99_us as f64)?,
                 to_nginx: ratio_to(nginx).filter(|_| proxy),
                 to_relay: ratio_to(relay).filter(|_| proxy),
                 log_bytes: of_sample(|sample| {
-                    sample.log_bytes as f64 / sample.outcome.requests as f64
+                    sample.cost.log_bytes as f64 / sample.outcome.requests as f64
                 })?,
             })
         };
         Report { rows: contestants.iter().enumerate().filter_map(row).collect() }
-    }
-
-    /// Whether the figures can be trusted: others had next to nothing in any round.
-    fn is_quiet(&self) -> bool {
-        self.most_by_others() <= QUIET_CORES
     }
 
     /// What others had of the machine in the worst round, in cores.
@@ -90,7 +82,7 @@ impl Report {
         json!({
             "bench": "end_to_end",
             "machine": machine::describe(),
-            "quiet_machine": self.is_quiet(),
+            "quiet_machine": meter::warning(self.most_by_others()).is_none(),
             "keys": KEYS,
             "proxy_core": PROXY_CORE,
             "load_core": LOAD_CORE,
@@ -104,11 +96,11 @@ impl Report {
 
 impl Sample {
     fn cpu_us(&self) -> f64 {
-        self.cpu_ns as f64 / 1e3 / self.outcome.requests as f64
+        self.cost.cpu_ns as f64 / 1e3 / self.outcome.requests as f64
     }
 
     fn busy(&self) -> f64 {
-        self.cpu_ns as f64 / 1e3 / self.outcome.duration_us as f64
+        self.cost.cpu_ns as f64 / 1e3 / self.outcome.duration_us as f64
     }
 
     fn rate(&self) -> f64 {
@@ -156,15 +148,7 @@ impl fmt::Display for Report {
                     .map_or_else(|| "–".to_owned(), |busy| format!("{:.0}%", busy.median * 100.0)),
             )?;
         }
-        if !self.is_quiet() {
-            let most = self.most_by_others();
-            writeln!(
-                f,
-                "NOT A QUIET MACHINE: in a round, other processes had {most:.2} cores. They fall on the\n\
-                 contestants unequally: neither the times nor the ratios are to be trusted."
-            )?;
-        }
-        Ok(())
+        f.write_str(&meter::warning(self.most_by_others()).unwrap_or_default())
     }
 }
 

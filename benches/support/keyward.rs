@@ -1,4 +1,5 @@
-//! keyward as the benches run it: `peers/keyward.toml` filled in, in a folder of its own.
+//! keyward as the benches run it: `peers/keyward.toml` filled in, in a folder of its own; and how every template of
+//! `peers/` is filled in.
 
 use std::fs;
 use std::io;
@@ -16,19 +17,19 @@ const TEMPLATE: &str = include_str!("../peers/keyward.toml");
 /// What the rendered configuration is called.
 pub(crate) const CONFIG: &str = "keyward.toml";
 
-/// Starts keyward in front of `upstream`, with a new `folder` for all that it reads and writes and `more`
-/// behind its configuration, and waits until it listens.
+/// Starts keyward in front of `upstream`, with a new `folder` for all that it reads and writes, and waits until it
+/// listens. It speaks TLS if there is the folder of a `pair`.
 pub(crate) fn start(
     folder: &Path,
     core: Option<usize>,
     upstream: SocketAddr,
     keys: &[Key],
-    more: &str,
+    pair: Option<&Path>,
 ) -> Result<(Child, SocketAddr), Failure> {
     fs::create_dir(folder)?;
     let address = child::free_address()?;
     let config = folder.join(CONFIG);
-    render(&(TEMPLATE.to_owned() + more), address, upstream, &config)?;
+    render(TEMPLATE, address, upstream, pair, &config)?;
     keyring::write_store(&folder.join("keys.toml"), keys)?;
     let arguments = ["serve".as_ref(), "--config".as_ref(), config.as_os_str()];
     let output = folder.join("output.log");
@@ -38,17 +39,27 @@ pub(crate) fn start(
 }
 
 /// Fills in a template of `peers/`: `@LISTEN@` and `@UPSTREAM@` are addresses with their ports, and
-/// `@FOLDER@` is where the rendered file lies.
+/// `@FOLDER@` is where the rendered file lies. A line behind `@TLS@` stands there only with the folder of a `pair`,
+/// which is `@PAIR@` (`server.pem`, and its key in `server.pem.key`); one behind `@CLEAR@` only without.
 pub(crate) fn render(
     template: &str,
     listen: SocketAddr,
     upstream: SocketAddr,
+    pair: Option<&Path>,
     to: &Path,
 ) -> io::Result<()> {
-    let folder = to.parent().unwrap_or(Path::new("/")).display().to_string();
-    let text = template
+    let folder = to.parent().unwrap_or(Path::new("/"));
+    let (here, elsewhere) = match pair {
+        Some(_) => ("@TLS@", "@CLEAR@"),
+        None => ("@CLEAR@", "@TLS@"),
+    };
+    let lines = template.lines().filter(|line| !line.trim_start().starts_with(elsewhere));
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let text = text
+        .replace(here, "")
         .replace("@LISTEN@", &listen.to_string())
         .replace("@UPSTREAM@", &upstream.to_string())
-        .replace("@FOLDER@", &folder);
+        .replace("@PAIR@", &pair.unwrap_or(folder).display().to_string())
+        .replace("@FOLDER@", &folder.display().to_string());
     fs::write(to, text)
 }

@@ -1,5 +1,5 @@
-//! How to run, from the environment: `ROUNDS` (7), `SECONDS` for each contestant in a round (3),
-//! `CONNECTIONS` (64), `ONLY=keyward,nginx` (all); `SMOKE=1` means one round of a second.
+//! How to run, from the environment: `ROUNDS`, `SECONDS` for each contestant in a round, `CONNECTIONS` (64),
+//! `ONLY=keyward,nginx` (all); `SMOKE=1` means one round of a second.
 
 use std::env;
 use std::time::Duration;
@@ -24,16 +24,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the environment; a value that is no number or too large is an error.
-    pub(crate) fn from_env() -> Result<Options, Failure> {
-        let (rounds, seconds) = if smoke() { (1, 1) } else { (7, 3) };
-        let only = env::var("ONLY").unwrap_or_default();
-        let only = only.split(',').map(str::trim).filter(|name| !name.is_empty());
+    /// Reads the environment, with what is usual for rounds and seconds; a value that is no number or too large is an
+    /// error.
+    pub(crate) fn from_env(rounds: u64, seconds: u64) -> Result<Options, Failure> {
+        let (rounds, seconds) = if smoke() { (1, 1) } else { (rounds, seconds) };
         Ok(Options {
             rounds: number("ROUNDS", rounds, MAX_ROUNDS)?,
             duration: Duration::from_secs(number("SECONDS", seconds, MAX_SECONDS)?),
             connections: number("CONNECTIONS", 64, MAX_CONNECTIONS)?,
-            only: only.map(str::to_owned).collect(),
+            only: list("ONLY"),
         })
     }
 
@@ -41,4 +40,10 @@ impl Options {
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
+}
+
+/// The names in the variable `name`, between commas.
+pub(crate) fn list(name: &str) -> Vec<String> {
+    let text = env::var(name).unwrap_or_default();
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
