@@ -24,8 +24,25 @@ help: ## List the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: build
-build: ## Build the release binary: target/release/keyward
+build: ## Build quickly, for a try: target/release/keyward
 	cargo build --locked --release
+
+# The compiler is told what a proxy does most (profile-guided optimization): our own load over every protocol is run
+# against a program that counts, built in a folder of its own. It takes a tenth of the CPU time of a request away.
+PGO     := $(CURDIR)/target/pgo
+PROFILE := $(PGO)/keyward.profdata
+WITH_PROFILE := RUSTFLAGS="-Cprofile-use=$(PROFILE)"
+
+.PHONY: release
+release: $(PROFILE) ## Build for production: target/release/keyward, a tenth faster (a quarter of an hour)
+	$(WITH_PROFILE) cargo build --locked --release
+
+$(PROFILE): Cargo.toml Cargo.lock $(shell find src -name '*.rs') | release-tools
+	rm -rf $(PGO)/counts
+	RUSTFLAGS="-Cprofile-generate=$(PGO)/counts" cargo build --locked --release --target-dir $(PGO)
+	KEYWARD=$(PGO)/release/keyward RESULT=$(PGO)/load.json ONLY=keyward ROUNDS=1 SECONDS=3 \
+	  cargo bench --locked --profile dev --bench protocols
+	"$$(rustc --print target-libdir)/../bin/llvm-profdata" merge --output=$@ $(PGO)/counts
 
 .PHONY: demo
 demo: ## Serve a demo and print curl lines to try it
@@ -67,8 +84,8 @@ deny: deny-tool ## Licences, sources, bans and known vulnerabilities of what we 
 	fi
 
 .PHONY: bench
-bench: bench-tools ## Run every benchmark (minutes; wants an idle machine)
-	cargo bench --locked
+bench: bench-tools $(PROFILE) ## Run every benchmark on a build for production (half an hour; wants an idle machine)
+	$(WITH_PROFILE) cargo bench --locked
 
 # Proves that the benches build and run: each measures once (criterion's by --test, ours by SMOKE). Unoptimized, so
 # that it shares what the tests have built: its figures mean nothing.
@@ -92,6 +109,10 @@ test-tools:
 .PHONY: bench-tools
 bench-tools:
 	@.ci/install-packages nginx:nginx-light haproxy:haproxy wrk:wrk
+
+.PHONY: release-tools
+release-tools:
+	@[[ -x "$$(rustc --print target-libdir)/../bin/llvm-profdata" ]] || rustup component add llvm-tools
 
 .PHONY: deny-tool
 deny-tool:

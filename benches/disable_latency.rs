@@ -140,7 +140,7 @@ fn wait_for(client: &mut Client, key: &Key, status: u16, code: &str) -> Result<I
 
 /// Runs `keyward keys <verb> ID`, as a person would from another shell.
 fn change(verb: &str, config: &Path, key: &Key) -> Result<(), Failure> {
-    let output = Command::new(keyward::PROGRAM)
+    let output = Command::new(keyward::program())
         .args(["keys", verb, &key.id, "--config"])
         .arg(config)
         .stdin(Stdio::null())

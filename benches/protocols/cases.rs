@@ -45,7 +45,15 @@ pub(crate) const STREAMS: usize = 100;
 /// Connections of HTTP/2. With two, an upstream has fewer connections than each of the proxies keeps idle.
 const HTTP2_CONNECTIONS: u64 = 2;
 
-pub(crate) const ALL: [Case; 6] = [
+pub(crate) const ALL: [Case; 7] = [
+    Case {
+        name: "clear",
+        what: "100 bytes in clear, HTTP/1.1, connections are kept",
+        is_tls: false,
+        kind: Kind::KeepAlive,
+        answer: SMALL,
+        target: 1.0,
+    },
     Case {
         name: "tls",
         what: "100 bytes over TLS 1.3, HTTP/1.1, connections are kept",

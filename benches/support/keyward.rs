@@ -1,6 +1,8 @@
 //! keyward as the benches run it: `peers/keyward.toml` filled in, in a folder of its own; and how every template of
 //! `peers/` is filled in.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +12,11 @@ use super::Failure;
 use super::child::{self, Child};
 use super::keyring::{self, Key};
 
-/// The program, built with the bench profile by cargo.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_keyward");
+/// The program: the one that `KEYWARD` names, or else what cargo has built with the bench profile.
+pub(crate) fn program() -> OsString {
+    env::var_os("KEYWARD").unwrap_or_else(|| env!("CARGO_BIN_EXE_keyward").into())
+}
+
 const TEMPLATE: &str = include_str!("../peers/keyward.toml");
 
 /// What the rendered configuration is called.
@@ -33,7 +38,7 @@ pub(crate) fn start(
     keyring::write_store(&folder.join("keys.toml"), keys)?;
     let arguments = ["serve".as_ref(), "--config".as_ref(), config.as_os_str()];
     let output = folder.join("output.log");
-    let mut child = Child::start("keyward", core, PROGRAM, &arguments, &output)?;
+    let mut child = Child::start("keyward", core, program(), &arguments, &output)?;
     child.wait_until_listening(address)?;
     Ok((child, address))
 }
