@@ -7,7 +7,6 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::env;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -37,17 +36,7 @@ struct Try {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --benches` runs benches without it, and wants to know that they build.
-    if !env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "disable_latency: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::run("disable_latency", |_| None, measure)
 }
 
 fn measure() -> Result<(), Failure> {

@@ -9,7 +9,6 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::env;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
@@ -34,17 +33,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const STALLED: &str = "/stalled";
 
 fn main() -> ExitCode {
-    // `cargo test --benches` runs benches without it, and wants to know that they build.
-    if !env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "h2_stalled: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::run("h2_stalled", |_| None, measure)
 }
 
 fn measure() -> Result<(), Failure> {

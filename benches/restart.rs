@@ -9,7 +9,6 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -45,17 +44,7 @@ const POLL: Duration = Duration::from_millis(2);
 const TAKEN_OVER: &str = "a new process has taken over; requests in flight end here";
 
 fn main() -> ExitCode {
-    // `cargo test --benches` runs benches without it, and wants to know that they build.
-    if !env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "restart: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::run("restart", |_| None, measure)
 }
 
 /// What the clients have seen.

@@ -17,7 +17,6 @@ mod report;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::env;
 use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -41,22 +40,12 @@ struct Sample {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match arguments.as_slice() {
-        ["upstream", listen] => serve_upstream(listen),
-        ["relay", listen, upstream] => serve_relay(listen, upstream),
-        // `cargo test --benches` runs benches without it, and wants to know that they build.
-        arguments if !arguments.contains(&"--bench") => Ok(()),
-        _ => compare(),
+    let part = |arguments: &[&str]| match arguments {
+        ["upstream", listen] => Some(serve_upstream(listen)),
+        ["relay", listen, upstream] => Some(serve_relay(listen, upstream)),
+        _ => None,
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "end_to_end: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::run("end_to_end", part, compare)
 }
 
 fn serve_upstream(listen: &str) -> Result<(), Failure> {

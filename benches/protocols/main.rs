@@ -20,7 +20,6 @@ mod report;
 mod support;
 mod tls;
 
-use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::TcpListener;
@@ -54,22 +53,12 @@ struct Series {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match arguments.as_slice() {
-        ["upstream", listen] => serve_upstream(listen),
-        ["load", order] => generator::run(order),
-        // `cargo test --benches` runs benches without it, and wants to know that they build.
-        arguments if !arguments.contains(&"--bench") => Ok(()),
-        _ => compare(),
+    let part = |arguments: &[&str]| match arguments {
+        ["upstream", listen] => Some(serve_upstream(listen)),
+        ["load", order] => Some(generator::run(order)),
+        _ => None,
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "protocols: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::run("protocols", part, compare)
 }
 
 fn serve_upstream(listen: &str) -> Result<(), Failure> {

@@ -9,32 +9,18 @@ use crate::harness::{Setup, Stage, Upstream, wait_for};
 /// Sends one request that the upstream holds, ends the proxy with the signal `name`, and lets the request finish.
 #[track_caller]
 fn check_drain(name: &str) {
-    let (began, has_begun) = signal();
-    let (go_on, may_go_on) = signal();
-    let app = Upstream::scripted(move |connection| {
-        while let Some(request) = connection.request()? {
-            if request.target() == "/held" {
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
-                began.send(()).expect("the test waits");
-                wait(&may_go_on);
-                connection.send("-then")?;
-            } else {
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nidle")?;
-            }
-        }
-        Ok(())
-    });
+    let (app, held_back) = Upstream::halting("/held", "idle");
     let (stage, alice) = Stage::new(app, |setup| setup.key("alice", "viewer"));
     let mut idle = stage.kw.connect();
     idle.send(get("/idle", &alice.header()));
     assert_eq!(idle.answer().text(), "idle");
     let mut held = stage.kw.connect();
     held.send(get("/held", &alice.header()));
-    wait(&has_begun);
+    held_back.wait();
     stage.kw.signal(name);
     assert_eq!(idle.rest(), b"", "an idle connection is closed");
     wait_for("the listener to close", || TcpStream::connect(stage.kw.address()).err());
-    go_on.send(()).expect("the script waits");
+    held_back.let_go();
     assert_eq!(held.answer().text(), "first-then");
     assert_eq!(held.rest(), b"", "a connection is closed after its last answer");
     assert_eq!(stage.kw.wait_for_exit().code(), Some(0));
@@ -114,21 +100,7 @@ fn a_request_that_comes_just_after_the_signal_is_answered_and_is_the_last() {
 
 #[test]
 fn a_connection_whose_answer_began_before_the_signal_takes_one_more_request() {
-    let (began, has_begun) = signal();
-    let (go_on, may_go_on) = signal();
-    let app = Upstream::scripted(move |connection| {
-        while let Some(request) = connection.request()? {
-            if request.target() == "/held" {
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
-                began.send(()).expect("the test waits");
-                wait(&may_go_on);
-                connection.send("-then")?;
-            } else {
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")?;
-            }
-        }
-        Ok(())
-    });
+    let (app, held_back) = Upstream::halting("/held", "next");
     let (stage, alice) = Stage::new(app, |setup| {
         setup.replace("server", "listen = [\"127.0.0.1:0\"]\nworkers = 1");
         setup.key("alice", "viewer")
@@ -136,13 +108,13 @@ fn a_connection_whose_answer_began_before_the_signal_takes_one_more_request() {
     let mut idle = stage.kw.connect();
     let mut client = stage.kw.connect();
     client.send(get("/held", &alice.header()));
-    wait(&has_begun);
+    held_back.wait();
     // Its head is with the client, and says nothing of an end.
     let head = client.answer_head();
     assert_eq!(head.field("connection"), None);
     stage.kw.signal("TERM");
     assert_eq!(idle.rest(), b"", "the worker drains");
-    go_on.send(()).expect("the script waits");
+    held_back.let_go();
     client.skip(10).expect("the answer is whole");
     client.send(get("/next", &alice.header()));
     let answer = client.answer();

@@ -3,6 +3,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 
+use tempfile::TempDir;
+
 use crate::harness::keyward::get;
 use crate::harness::{Client, DEADLINE, Setup, Upstream, wait_for};
 
@@ -22,6 +24,32 @@ os.execv(sys.argv[2], sys.argv[2:])
 fn free_address() -> SocketAddr {
     let unused = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     unused.expect("loopback has free ports")
+}
+
+/// The socket over which systemd is told.
+struct Systemd {
+    folder: TempDir,
+    socket: UnixDatagram,
+}
+
+impl Systemd {
+    fn listen() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
+        socket.set_read_timeout(Some(DEADLINE)).expect("an open socket takes options");
+        Self { folder, socket }
+    }
+
+    fn path(&self) -> String {
+        self.folder.path().join("notify").to_str().expect("a path in UTF-8").to_owned()
+    }
+
+    /// What it is told next.
+    fn is_told(&self) -> String {
+        let mut text = [0; 256];
+        let len = self.socket.recv(&mut text).expect("it is told");
+        String::from_utf8_lossy(&text[..len]).trim_end().to_owned()
+    }
 }
 
 #[test]
@@ -101,52 +129,36 @@ fn connections_that_come_during_a_restart_wait_and_are_served() {
 
 #[test]
 fn systemd_is_told_when_the_program_serves_and_when_it_stops() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(DEADLINE)).expect("an open socket takes options");
-    let told = || {
-        let mut text = [0; 256];
-        let len = socket.recv(&mut text).expect("it is told");
-        String::from_utf8_lossy(&text[..len]).trim_end().to_owned()
-    };
+    let systemd = Systemd::listen();
     let app = Upstream::hello();
     let mut setup = Setup::new(&app);
-    setup.env("NOTIFY_SOCKET", path.to_str().expect("a path in UTF-8"));
+    setup.env("NOTIFY_SOCKET", &systemd.path());
     let kw = setup.start();
-    assert_eq!(told(), "READY=1");
+    assert_eq!(systemd.is_told(), "READY=1");
     kw.signal("TERM");
-    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(systemd.is_told(), "STOPPING=1");
     assert!(kw.wait_for_exit().success());
 }
 
 #[test]
 fn systemd_follows_the_process_that_takes_over() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(DEADLINE)).expect("an open socket takes options");
-    let told = || {
-        let mut text = [0; 256];
-        let len = socket.recv(&mut text).expect("it is told");
-        String::from_utf8_lossy(&text[..len]).trim_end().to_owned()
-    };
+    let systemd = Systemd::listen();
     // Its socket is systemd's at first, and handed on.
     let app = Upstream::hello();
     let address = free_address();
     let mut setup = Setup::new(&app);
     setup.replace("server", &format!("listen = [\"{address}\"]"));
     setup.start_through(&["python3", "-c", ACTIVATE, &address.to_string()]);
-    setup.env("NOTIFY_SOCKET", path.to_str().expect("a path in UTF-8"));
+    setup.env("NOTIFY_SOCKET", &systemd.path());
     let alice = setup.key("alice", "viewer");
     let kw = setup.start();
-    assert_eq!(told(), "READY=1");
+    assert_eq!(systemd.is_told(), "READY=1");
     for _ in 0..2 {
         let pid = kw.take_over();
-        assert_eq!(told(), format!("MAINPID={pid}"));
+        assert_eq!(systemd.is_told(), format!("MAINPID={pid}"));
         assert_eq!(kw.get("/", &alice).text(), "hello");
     }
     assert_eq!(kw.wait_for_exit().code(), Some(0));
     kw.signal("TERM");
-    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(systemd.is_told(), "STOPPING=1");
 }

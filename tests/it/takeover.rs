@@ -8,7 +8,6 @@ use std::thread;
 
 use crate::harness::keyward::get;
 use crate::harness::setup::replace;
-use crate::harness::wait::{signal, wait};
 use crate::harness::{Actor, Client, Keyward, Setup, Upstream, wait_for};
 
 const FAILED: &str = "the new process did not take over; this one goes on serving";
@@ -105,33 +104,19 @@ fn a_takeover_under_load_loses_no_request() {
 
 #[test]
 fn what_is_in_flight_ends_in_the_old_process_which_then_ends_by_itself() {
-    let (began, has_begun) = signal();
-    let (go_on, may_go_on) = signal();
-    let app = Upstream::scripted(move |connection| {
-        while let Some(request) = connection.request()? {
-            if request.target() == "/long" {
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
-                began.send(()).expect("the test waits");
-                wait(&may_go_on);
-                connection.send("-then")?;
-            } else {
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
-            }
-        }
-        Ok(())
-    });
+    let (app, held_back) = Upstream::halting("/long", "hello");
     let (mut setup, alice) = setup(&app);
     // That is for an end without a successor.
     setup.set("server.timeouts", "shutdown = \"0s\"");
     let kw = setup.start();
     let mut long = kw.connect();
     long.send(get("/long", &alice.header()));
-    wait(&has_begun);
+    held_back.wait();
     let mut idle = kw.connect();
     kw.take_over();
     assert_eq!(idle.rest(), b"", "an idle connection is closed");
     assert_eq!(kw.get("/", &alice).text(), "hello");
-    go_on.send(()).expect("the script waits");
+    held_back.let_go();
     assert_eq!(long.answer().text(), "first-then");
     assert_eq!(kw.wait_for_exit().code(), Some(0));
     assert_eq!(kw.get("/", &alice).text(), "hello");

@@ -79,17 +79,32 @@ impl Upstream {
 
     /// Answers every request with 200 and `text`; those for `target` only when they are let go.
     pub(crate) fn holding(target: &'static str, text: &'static str) -> (Self, Held) {
+        Self::stopping(target, ["", &ok(text)], text)
+    }
+
+    /// Answers every request with 200 and `text`; those for `target` with `first-then`, of which `-then` comes only when
+    /// they are let go.
+    pub(crate) fn halting(target: &'static str, text: &'static str) -> (Self, Held) {
+        let whole = ok("first-then");
+        let (begin, end) = whole.split_at(whole.len() - "-then".len());
+        Self::stopping(target, [begin, end], text)
+    }
+
+    /// Stops within its answer to `target`.
+    fn stopping(target: &'static str, answer: [&str; 2], text: &'static str) -> (Self, Held) {
         let (asked, is_asked) = signal();
         let (go_on, may_go_on) = signal();
+        let [begin, end] = answer.map(str::to_owned);
         let app = Self::scripted(move |connection| {
             while let Some(request) = connection.request()? {
-                if request.target() == target {
-                    asked.send(()).expect("the test waits");
-                    wait(&may_go_on);
+                if request.target() != target {
+                    connection.send(ok(text))?;
+                    continue;
                 }
-                let length = text.len();
-                connection
-                    .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}"))?;
+                connection.send(&begin)?;
+                asked.send(()).expect("the test waits");
+                wait(&may_go_on);
+                connection.send(&end)?;
             }
             Ok(())
         });
@@ -118,8 +133,7 @@ impl Upstream {
 
     /// Like [`Upstream::named`], on `address`.
     pub(crate) fn named_at(name: &str, address: &str) -> Self {
-        let length = name.len();
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}");
+        let answer = ok(name);
         Self::scripted_at(address, move |connection| {
             while let Some(_request) = connection.request()? {
                 connection.send(&answer)?;
@@ -385,4 +399,9 @@ impl Write for Connection {
 /// A test that fails elsewhere must not hide what was recorded.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An answer with 200 and `text`.
+fn ok(text: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
 }
