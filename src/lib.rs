@@ -40,6 +40,7 @@ pub mod clock;
 pub mod deadline;
 pub mod http1;
 pub mod limit;
+pub mod pipe;
 pub mod proxy;
 pub mod rate;
 pub mod server;

@@ -73,6 +73,19 @@ impl Decoder {
         }
     }
 
+    /// How many bytes come next that are data and nothing else.
+    pub fn data_bytes(self) -> u64 {
+        match self {
+            Self::Length(left) => left,
+            Self::Chunked(_) | Self::UntilClose | Self::Ended => 0,
+        }
+    }
+
+    /// So many of the [data bytes](Self::data_bytes) went another way.
+    pub fn pass(&mut self, bytes: usize) {
+        *self = Self::length(self.data_bytes() - bytes as u64);
+    }
+
     /// Takes the next piece of the body from `unread`.
     ///
     /// # Errors

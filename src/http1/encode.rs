@@ -161,6 +161,22 @@ impl Encoder {
         Ok(())
     }
 
+    /// Whether the body goes out as it is, with nothing between its parts.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.0, State::Length(_))
+    }
+
+    /// So many bytes of a [plain](Self::is_plain) body go out another way.
+    ///
+    /// # Errors
+    /// The body is longer than its head says.
+    pub fn pass(&mut self, bytes: usize) -> Result<(), WrongLength> {
+        if let State::Length(left) = &mut self.0 {
+            *left = left.checked_sub(bytes as u64).ok_or(WrongLength)?;
+        }
+        Ok(())
+    }
+
     /// Adds what goes behind the whole body to `piece`, which may be full.
     ///
     /// # Errors

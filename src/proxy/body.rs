@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -17,11 +17,12 @@ use super::context::RequestContext;
 use super::error::Refusal;
 use super::headers;
 use super::tunnel::Tunnel;
+use crate::pipe::Pipe;
 use crate::rate::{Allowance, Pace};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
-use crate::upstream::exchange::Exchange;
+use crate::upstream::exchange::{Exchange, Fault};
 
 /// What is known of a request's body while it goes by.
 pub struct Upload {
@@ -218,6 +219,25 @@ impl ResponseBody {
         }
     }
 
+    /// Whether what comes next may go into a pipe, and is worth one.
+    pub fn is_splicable(&self) -> bool {
+        matches!(&self.0, Behind::Upstream(exchange, _) if exchange.is_splicable())
+    }
+
+    /// What comes next of a [splicable](Self::is_splicable) body, into `pipe`; how many bytes that is.
+    pub fn poll_splice(
+        &mut self,
+        pipe: &mut Pipe,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, BrokenBody>> {
+        let Behind::Upstream(exchange, context) = &mut self.0 else { return Poll::Ready(Ok(0)) };
+        let polled = exchange.poll_splice(pipe, cx);
+        let bytes = ready!(judge(context, polled))?;
+        context.count_out(bytes);
+        self.finish_at_end();
+        Poll::Ready(Ok(bytes))
+    }
+
     /// Lets go of the connection to the endpoint as soon as the answer was read whole.
     fn finish_at_end(&mut self) {
         if matches!(&self.0, Behind::Upstream(exchange, _) if exchange.has_ended())
@@ -227,6 +247,27 @@ impl ResponseBody {
             context.finish(exchange);
             self.0 = Behind::Own(Bytes::new(), context);
         }
+    }
+}
+
+/// What came of asking the endpoint for more: that, or a wait, unless the time for it is over.
+fn judge<T>(
+    context: &mut RequestContext,
+    polled: Poll<Result<T, Fault>>,
+) -> Poll<Result<T, BrokenBody>> {
+    context.awaits_upstream(polled.is_pending());
+    let deadline = context.connection().deadline();
+    match polled {
+        _ if deadline.is_over() => Poll::Ready(Err(context.break_off(Refusal::RequestDeadline))),
+        Poll::Pending if deadline.has_passed() => {
+            let is_clients = context.upload().is_some_and(Upload::awaits_client);
+            let refusal =
+                if is_clients { Refusal::RequestTimeout } else { Refusal::UpstreamTimeout };
+            Poll::Ready(Err(context.break_off(refusal)))
+        }
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(came)) => Poll::Ready(Ok(came)),
+        Poll::Ready(Err(fault)) => Poll::Ready(Err(context.break_off_upstream(&fault))),
     }
 }
 
@@ -249,31 +290,14 @@ impl Body for ResponseBody {
             Behind::Tunnel(_) => return Poll::Ready(None),
         };
         let polled = exchange.poll_frame(cx);
-        context.awaits_upstream(polled.is_pending());
-        match polled {
-            _ if context.connection().deadline().is_over() => {
-                Poll::Ready(Some(Err(context.break_off(Refusal::RequestDeadline))))
-            }
-            Poll::Pending if context.connection().deadline().has_passed() => {
-                let is_clients = context.upload().is_some_and(Upload::awaits_client);
-                let refusal =
-                    if is_clients { Refusal::RequestTimeout } else { Refusal::UpstreamTimeout };
-                Poll::Ready(Some(Err(context.break_off(refusal))))
-            }
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => {
-                context.count_out(frame.data_ref().map_or(0, Bytes::len));
-                self.finish_at_end();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(None) => {
-                self.finish_at_end();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(fault))) => {
-                Poll::Ready(Some(Err(context.break_off_upstream(&fault))))
-            }
+        let passed = ready!(judge(context, polled.map(Option::transpose)));
+        if let Ok(Some(frame)) = &passed {
+            context.count_out(frame.data_ref().map_or(0, Bytes::len));
         }
+        if passed.is_ok() {
+            self.finish_at_end();
+        }
+        Poll::Ready(passed.transpose())
     }
 
     fn is_end_stream(&self) -> bool {

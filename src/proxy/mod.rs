@@ -45,6 +45,7 @@ use crate::auth::{Unauthenticated, authenticate};
 use crate::clock::{Clock, HttpDate};
 use crate::http1::encode::Framing;
 use crate::limit::TunnelLimit;
+use crate::pipe::Pipes;
 use crate::policy::{Permit, authorize, authorize_preflight};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
@@ -73,6 +74,8 @@ pub struct Proxy {
     client: Client,
     tunnels: Arc<TunnelLimit>,
     log: WorkerLog,
+    /// Large bodies in clear pass through them.
+    pub pipes: Rc<Pipes>,
 }
 
 impl Proxy {
@@ -93,6 +96,7 @@ impl Proxy {
             client: Client::default(),
             tunnels,
             log,
+            pipes: Rc::default(),
         })
     }
 

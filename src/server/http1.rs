@@ -253,7 +253,8 @@ impl Connection {
         let date = self.proxy.http_date(self.info.now());
         let begun = answer::begin(&head, body.size_hint().exact(), reader, &date);
         let keeps_alive = begun.keeps_alive;
-        let mut sending = Sending::new(&self.wire, &self.info, begun, body, self.pace);
+        let mut sending =
+            Sending::new(&self.wire, &self.info, &self.proxy.pipes, begun, body, self.pace);
         (poll_fn(|cx| sending.poll(cx)).await, keeps_alive)
     }
 

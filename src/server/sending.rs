@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::io::IoSlice;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http_body::Body as _;
@@ -14,6 +15,7 @@ use super::connection::ConnectionInfo;
 use super::patience::Patience;
 use super::wire::Wire;
 use crate::http1::encode::{Encoder, Piece, WrongLength};
+use crate::pipe::{Pipe, Pipes};
 use crate::proxy::body::ResponseBody;
 use crate::rate::Pace;
 
@@ -38,6 +40,9 @@ pub(super) struct Sending<'a> {
     piece: Piece,
     /// How much of `piece` is written.
     written: usize,
+    pipes: &'a Rc<Pipes>,
+    /// What goes out while there is nothing in `piece`.
+    pipe: Option<Pipe>,
     /// Whether the body broke off behind what is in `piece`.
     is_broken: bool,
     patience: Patience,
@@ -47,6 +52,7 @@ impl<'a> Sending<'a> {
     pub(super) fn new(
         wire: &'a RefCell<Wire>,
         info: &'a ConnectionInfo,
+        pipes: &'a Rc<Pipes>,
         begun: Begun,
         body: ResponseBody,
         pace: Pace,
@@ -60,6 +66,8 @@ impl<'a> Sending<'a> {
             takes_trailers,
             piece: Piece::beginning(head),
             written: 0,
+            pipes,
+            pipe: None,
             is_broken: false,
             patience: Patience::new(pace),
         }
@@ -67,11 +75,11 @@ impl<'a> Sending<'a> {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
         loop {
-            if self.written == 0 && self.gather(cx).is_err() {
+            if self.written == 0 && self.pipe.is_none() && self.gather(cx).is_err() {
                 self.is_broken = true;
                 self.encoder = None;
             }
-            if self.piece.is_empty() {
+            if self.piece.is_empty() && self.pipe.is_none() {
                 return self.poll_wait(cx);
             }
             if let Some(failed) = ready!(self.poll_write(cx)) {
@@ -85,6 +93,14 @@ impl<'a> Sending<'a> {
         while let Some(encoder) = &mut self.encoder
             && !self.piece.is_full()
         {
+            if encoder.is_plain()
+                && self.body.is_splicable()
+                && self.wire.borrow().takes_pipes()
+                && let Some(pipe) = self.pipes.take()
+            {
+                // What is together already goes first.
+                return if self.piece.is_empty() { self.splice(pipe, cx) } else { Ok(()) };
+            }
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Err(_))) => return Err(Broken),
@@ -92,10 +108,26 @@ impl<'a> Sending<'a> {
                 Poll::Ready(Some(Ok(frame))) => encoder.frame(frame, &mut self.piece)?,
                 Poll::Ready(None) => {}
             }
-            if self.body.is_end_stream() {
-                encoder.end(&mut self.piece)?;
-                self.encoder = None;
-            }
+            self.end_at_end()?;
+        }
+        Ok(())
+    }
+
+    /// Has what is there of the body in `pipe`, if something is.
+    fn splice(&mut self, mut pipe: Pipe, cx: &mut Context<'_>) -> Result<(), Broken> {
+        let Poll::Ready(bytes) = self.body.poll_splice(&mut pipe, cx) else { return Ok(()) };
+        if let Some(encoder) = &mut self.encoder {
+            encoder.pass(bytes.map_err(|_| Broken)?)?;
+        }
+        self.pipe = Some(pipe);
+        self.end_at_end()
+    }
+
+    fn end_at_end(&mut self) -> Result<(), Broken> {
+        if self.body.is_end_stream()
+            && let Some(mut encoder) = self.encoder.take()
+        {
+            encoder.end(&mut self.piece)?;
         }
         Ok(())
     }
@@ -117,10 +149,14 @@ impl<'a> Sending<'a> {
 
     /// Writes on; ready with what ended it, if something did.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
-        let mut pieces = self.piece.parts().map(IoSlice::new);
-        let mut left = &mut pieces[..];
-        IoSlice::advance_slices(&mut left, self.written);
-        let polled = self.wire.borrow_mut().poll_write(cx, left);
+        let polled = if let Some(pipe) = &mut self.pipe {
+            self.wire.borrow_mut().poll_drain(pipe, cx)
+        } else {
+            let mut pieces = self.piece.parts().map(IoSlice::new);
+            let mut left = &mut pieces[..];
+            IoSlice::advance_slices(&mut left, self.written);
+            self.wire.borrow_mut().poll_write(cx, left)
+        };
         if self.patience.is_over(self.info, polled.is_pending()) {
             self.body.was_not_taken();
             return Poll::Ready(Some(Sent::Broken));
@@ -128,8 +164,12 @@ impl<'a> Sending<'a> {
         match ready!(polled) {
             Err(_) | Ok(0) => return Poll::Ready(Some(Sent::Left)),
             Ok(written) => {
-                self.written += written;
                 self.patience.took(written);
+                match &self.pipe {
+                    None => self.written += written,
+                    Some(pipe) if pipe.is_empty() => self.pipe = None,
+                    Some(_) => {}
+                }
             }
         }
         if self.written == self.piece.len() {

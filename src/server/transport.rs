@@ -30,6 +30,14 @@ impl Transport {
         }
     }
 
+    /// The socket, where what is sent over it goes in clear.
+    pub(super) fn in_clear(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// Whether the client has reset the connection; otherwise the task is woken when it does. One that only
     /// ended its side still reads the answer.
     pub(super) fn has_reset(&self, cx: &mut Context<'_>) -> bool {

@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite;
 use super::transport::Transport;
 use crate::http1::decode::{Decoded, Decoder};
 use crate::http1::inbox::Inbox;
+use crate::pipe::Pipe;
 
 /// The word to a client that waits for one before it sends the body (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -128,6 +129,23 @@ impl Wire {
         }
         self.is_unflushed = true;
         Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    /// Whether bytes may go out that are only in a pipe.
+    pub(super) fn takes_pipes(&self) -> bool {
+        self.stream.in_clear().is_some()
+    }
+
+    /// Sends what is in `pipe`, or the beginning of it. How many bytes.
+    pub(super) fn poll_drain(
+        &mut self,
+        pipe: &mut Pipe,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match self.stream.in_clear() {
+            Some(stream) => pipe.poll_drain(stream, cx),
+            None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
     }
 
     /// Has everything written leave.

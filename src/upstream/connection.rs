@@ -85,6 +85,14 @@ impl Connection {
         self.inbox.poll_fill(&mut self.stream, cx)
     }
 
+    /// The socket, where what comes over it comes in clear and none of it was read yet.
+    pub(super) fn untouched(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Tcp(stream) if self.inbox.unread.is_empty() => Some(stream),
+            _ => None,
+        }
+    }
+
     /// Writes `pieces`, or the beginning of them.
     pub(super) fn poll_write(
         &mut self,

@@ -15,6 +15,7 @@ use super::head::Head;
 use super::stream::Stream;
 use super::{http1, http2};
 use crate::http1::Malformed;
+use crate::pipe::Pipe;
 
 /// Largest head of an answer.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -135,6 +136,26 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         match self {
             Self::Http1(exchange) => exchange.poll_frame(cx),
             Self::Http2(exchange) => exchange.poll_frame(cx),
+        }
+    }
+
+    /// Whether what comes next of the answer's body may go into a pipe, and is worth one.
+    pub fn is_splicable(&self) -> bool {
+        match self {
+            Self::Http1(exchange) => exchange.is_splicable(),
+            Self::Http2(_) => false,
+        }
+    }
+
+    /// What comes next of a [splicable](Self::is_splicable) body, into `pipe`.
+    pub fn poll_splice(
+        &mut self,
+        pipe: &mut Pipe,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Fault>> {
+        match self {
+            Self::Http1(exchange) => exchange.poll_splice(pipe, cx),
+            Self::Http2(_) => unreachable!("it comes in frames"),
         }
     }
 

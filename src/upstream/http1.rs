@@ -26,6 +26,10 @@ use super::stream::Stream;
 use crate::http1::Malformed;
 use crate::http1::decode::{Decoded, Decoder};
 use crate::http1::encode::{Encoder, Framing, Piece, WrongLength};
+use crate::pipe::Pipe;
+
+/// From how many bytes on it pays to move them within the kernel: fewer are copied with fewer calls.
+const WORTH_A_PIPE: u64 = 64 * 1024;
 
 /// How far the request has gone out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +169,29 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
             self.decoder = Decoder::Ended;
             return Poll::Ready(None);
         }
+    }
+
+    /// Whether what comes next of the answer's body may go into a pipe, and is worth one.
+    pub fn is_splicable(&self) -> bool {
+        self.decoder.data_bytes() >= WORTH_A_PIPE && self.connection.untouched().is_some()
+    }
+
+    /// What comes next of a [splicable](Self::is_splicable) body, into `pipe`; the rest of the request goes out meanwhile.
+    pub fn poll_splice(
+        &mut self,
+        pipe: &mut Pipe,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Fault>> {
+        self.send_on(cx)?;
+        let closed = |error| Fault::Closed { in_answer: true, error };
+        let Some(stream) = self.connection.untouched() else { return Poll::Ready(Ok(0)) };
+        let polled = pipe.poll_fill(stream, self.decoder.data_bytes(), cx);
+        let bytes = ready!(polled).map_err(|error| closed(Some(error)))?;
+        if bytes == 0 {
+            return Poll::Ready(Err(closed(None)));
+        }
+        self.decoder.pass(bytes);
+        Poll::Ready(Ok(bytes))
     }
 
     /// Reads more of the answer; `false` at the end of the stream.

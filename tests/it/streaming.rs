@@ -42,6 +42,42 @@ fn the_first_piece_of_an_upload_arrives_before_the_last_is_sent() {
     assert_eq!(client.answer().status(), 200);
 }
 
+/// More at once than a worker has pipes for, most of them not read for a while.
+#[test]
+fn large_downloads_at_once_each_get_their_own_bytes() {
+    const DOWNLOADS: usize = 40;
+    const BYTES: usize = 8_000_000;
+    let app = Upstream::unrecorded(|connection| {
+        while let Some(request) = connection.request()? {
+            let body = request.target().repeat(BYTES / request.target().len());
+            connection
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()))?;
+            connection.send(body)?;
+        }
+        Ok(())
+    });
+    let (stage, alice) = Stage::new(app, |setup| {
+        setup.replace("server", "listen = [\"127.0.0.1:0\"]\nworkers = 1");
+        setup.key("alice", "viewer")
+    });
+    let clients: Vec<_> = (0..DOWNLOADS)
+        .map(|number| {
+            let target = format!("/download/{number:03}");
+            let mut client = stage.kw.connect();
+            client.send(get(&target, &alice.header()));
+            (client, target)
+        })
+        .collect();
+    for (mut client, target) in clients {
+        for _ in 0..2 {
+            let answer = client.answer();
+            assert!(answer.body == target.repeat(BYTES / target.len()).as_bytes(), "{target}");
+            client.send(get(&target, &alice.header()));
+        }
+        assert_eq!(client.answer().body.len(), BYTES / target.len() * target.len());
+    }
+}
+
 #[test]
 fn the_first_piece_of_a_download_arrives_before_the_last_is_sent() {
     let (go_on, may_go_on) = signal();

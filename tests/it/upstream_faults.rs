@@ -163,6 +163,32 @@ fn closed_at_every_phase() {
     });
 }
 
+/// What of a large body is passed on in other ways than a small one.
+#[test]
+fn a_large_body_that_breaks_off_or_is_too_long() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+    static PART: [u8; 400_000] = [b'x'; 400_000];
+    check_fault("reset in a large body", Broken, |connection| {
+        connection.send(HEAD)?;
+        connection.send(PART)?;
+        connection.reset()
+    });
+    check_fault("a large body shorter than its length", Broken, |connection| {
+        connection.send(HEAD)?;
+        connection.send(PART)
+    });
+    static WHOLE: [u8; 1_000_000] = [b'x'; 1_000_000];
+    static TEXT: &str = match std::str::from_utf8(&WHOLE) {
+        Ok(text) => text,
+        Err(_) => unreachable!(),
+    };
+    check_fault("more than the length of a large body", Whole(TEXT), |connection| {
+        let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+        connection.send(format!("{HEAD}{TEXT}{evil}"))?;
+        connection.wait_for_close()
+    });
+}
+
 #[test]
 fn garbage() {
     check_fault("another protocol", BROKE_OFF, |c| c.send("SSH-2.0-OpenSSH_9.2\r\n"));
