@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::KeyRecord;
 use super::format::{Digest, START_MAX_BYTES};
+use super::pieces;
 use crate::diagnostics::Fault;
 use crate::identity::{KeyId, Label, NameError, RoleName, UserName};
 
@@ -53,9 +54,48 @@ pub(super) struct Places {
     pub(super) previous_hash: Option<Span>,
 }
 
+impl Places {
+    /// Moves them by `bytes`.
+    fn shift(&mut self, bytes: usize) {
+        let Self { id, hash, role, previous_hash } = self;
+        for place in [id, hash, role].into_iter().chain(previous_hash) {
+            *place = place.start + bytes..place.end + bytes;
+        }
+    }
+}
+
 /// Reads `text`. The entries without a fault are returned beside the faults of the others, so that they
 /// can be checked further.
 pub(super) fn parse(text: &str) -> (Vec<Entry>, Vec<Fault>) {
+    match parse_pieces(text) {
+        Some(entries) => (entries, Vec::new()),
+        None => parse_whole(text),
+    }
+}
+
+/// Reads `text` entry by entry; `None` if anything is odd about it.
+fn parse_pieces(text: &str) -> Option<Vec<Entry>> {
+    let (before, pieces) = pieces::split(text);
+    let is_silent = DeTable::parse(before).ok()?.get_ref().is_empty();
+    let entries: Vec<_> = pieces.map(|place| entry_at(text, place)).collect::<Option<_>>()?;
+    (is_silent && !entries.is_empty()).then_some(entries)
+}
+
+/// Reads the one entry at `place`.
+fn entry_at(text: &str, place: Span) -> Option<Entry> {
+    let start = place.start;
+    let document = DeTable::parse(&text[place]).ok()?.into_inner();
+    let (1, DeValue::Array(tables)) = (document.len(), document.get("keys")?.get_ref()) else {
+        return None;
+    };
+    let [table] = &**tables else { return None };
+    let mut faults = Vec::new();
+    let mut entry = entry(table, &mut faults)?;
+    entry.places.shift(start);
+    faults.is_empty().then_some(entry)
+}
+
+fn parse_whole(text: &str) -> (Vec<Entry>, Vec<Fault>) {
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let fault = |error: &toml::de::Error| match error.span() {
@@ -281,5 +321,51 @@ impl<'a> Reader<'a, '_> {
             self.faults.push(fault.with_help("write it as `2026-11-23T10:00:00Z`, without quotes"));
         }
         time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::Hasher;
+    use super::*;
+
+    /// An entry with `extra` lines.
+    fn key(id: &str, extra: &str) -> String {
+        let hash = Hasher::default().digest(id.as_bytes());
+        format!(
+            "[[keys]]\nid = \"{id}\"\nhash = \"{hash}\"\nlabel = \"l\"\nuser = \"u\"\nrole = \"r\"\n{extra}"
+        )
+    }
+
+    #[test]
+    fn entry_by_entry_the_same_is_read_as_at_once() {
+        let (a, b) = (key("a", "start = '[[keys]]'\n"), key("b", ""));
+        let commented =
+            format!("# Ours.\n\n{}\n# Bob:\n{}", key("a", "enabled = false"), key("b", "# end"));
+        for text in [commented, format!("{a}{b}").replace('\n', "\r\n")] {
+            let (whole, faults) = parse_whole(&text);
+            assert_eq!(faults, [], "{text}");
+            let pieces = parse_pieces(&text).expect("each entry stands alone");
+            assert_eq!(format!("{pieces:?}"), format!("{whole:?}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_entry_by_entry_is_read_at_once() {
+        let multiline = key("a", "disabled_reason = \"\"\"\n[[keys]]\n\"\"\"\n");
+        for text in [
+            "keys = []\n".to_owned(),
+            format!("keys = []\n{}", key("a", "")),
+            format!("\u{1}\n{}", key("a", "")),
+            format!("[keys]\n{}", key("a", "")),
+            format!("{}[other]\n{}", key("a", ""), key("b", "")),
+            format!("{}[[keys.inner]]\n{}", key("a", ""), key("b", "")),
+            format!("{}\n [[keys]]\n{}", key("a", ""), key("b", "")),
+            key("a", "id = \"b\"\n"),
+            key("a", "unknown = 1\n"),
+            multiline,
+        ] {
+            assert!(parse_pieces(&text).is_none(), "{text}");
+        }
     }
 }

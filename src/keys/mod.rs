@@ -13,6 +13,7 @@ mod edit;
 mod entries;
 mod file;
 mod mask;
+mod pieces;
 mod shard;
 
 use jiff::Timestamp;
