@@ -23,6 +23,7 @@
 
 // What everything speaks in.
 pub mod identity;
+pub mod paths;
 pub mod redact;
 
 // Files.

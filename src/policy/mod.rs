@@ -5,8 +5,6 @@
 //!
 //! Never here: how a caller proves who they are, or what a refusal looks like to them.
 
-pub mod paths;
-mod patterns;
 pub mod routes;
 pub mod upgrades;
 

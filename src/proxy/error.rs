@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::auth::Unauthenticated;
+use crate::paths::Ambiguity;
 use crate::policy::Denied;
-use crate::policy::paths::Ambiguity;
 use crate::problem::Problem;
 
 /// A server needs seconds to come back, not less.

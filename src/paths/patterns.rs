@@ -6,11 +6,11 @@
 //!
 //! Our own, because the routers we looked at refuse `/a/{x}` beside `/a/{*rest}`.
 
-use super::paths::{self, Ambiguity};
+use super::{Ambiguity, read};
 
 /// A tree of patterns, each leading to a number.
 #[derive(Debug, Default)]
-pub(super) struct PatternTree {
+pub struct PatternTree {
     root: Node,
 }
 
@@ -30,7 +30,7 @@ impl PatternTree {
     ///
     /// # Errors
     /// What is wrong with the pattern, and what to write.
-    pub(super) fn insert(&mut self, pattern: &str, new: usize) -> Result<usize, String> {
+    pub fn insert(&mut self, pattern: &str, new: usize) -> Result<usize, String> {
         check(pattern)?;
         let mut node = &mut self.root;
         for segment in pattern[1..].split('/') {
@@ -47,7 +47,7 @@ impl PatternTree {
     }
 
     /// Where the most specific pattern for `path`, a decoded path, leads.
-    pub(super) fn find(&self, path: &str) -> Option<usize> {
+    pub fn find(&self, path: &str) -> Option<usize> {
         self.root.find(Some(path.strip_prefix('/')?))
     }
 }
@@ -90,7 +90,7 @@ fn check(pattern: &str) -> Result<(), String> {
     if pattern.contains(['%', '?', '#', ';']) {
         return Err("write the decoded path, without '%', '?', '#' or ';'".to_owned());
     }
-    match paths::read(pattern).ambiguity {
+    match read(pattern).ambiguity {
         Some(Ambiguity::NotUtf8) | None => {}
         Some(ambiguity) => return Err(format!("the pattern {}", ambiguity.reason())),
     }
