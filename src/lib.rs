@@ -25,6 +25,7 @@
 pub mod identity;
 pub mod paths;
 pub mod redact;
+pub mod scopes;
 
 // Files.
 pub mod config;

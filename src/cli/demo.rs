@@ -67,6 +67,7 @@ fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<Made
         user: UserName::new(user).expect("the demo's users have plain names"),
         role: RoleName::new(role).expect("the demo's configuration declares it"),
         expires_at: None,
+        scopes: None,
     };
     let mut added = store.add(&[new], Run::Real)?;
     let record = added.pop().expect("one key was given, one is added");

@@ -157,6 +157,12 @@ fn time(time: Timestamp) -> Value {
     datetime.into()
 }
 
+/// `entries` as a list of texts, unless there are none.
+fn list(entries: &[impl ToString]) -> Option<Value> {
+    let list: toml_edit::Array = entries.iter().map(ToString::to_string).collect();
+    (!list.is_empty()).then_some(list.into())
+}
+
 fn table(record: &KeyRecord) -> Table {
     let mut table = Table::new();
     let mut put = |field, value: Option<Value>| {
@@ -173,6 +179,11 @@ fn table(record: &KeyRecord) -> Table {
     put("created_at", record.created_at.map(time));
     put("enabled", Some(record.enabled.into()));
     put("expires_at", record.expires_at.map(time));
+    if let Some(scopes) = record.scopes.as_deref() {
+        put("allowed_methods", list(scopes.methods()));
+        put("allowed_paths", list(scopes.paths()));
+        put("allowed_cidrs", list(scopes.addresses()));
+    }
     put("disabled_at", record.disabled_at.map(time));
     put("disabled_by", record.disabled_by.as_deref().map(Value::from));
     put("disabled_reason", record.disabled_reason.as_deref().map(Value::from));
@@ -183,9 +194,13 @@ fn table(record: &KeyRecord) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::super::entries;
     use super::super::format::Hasher;
     use super::*;
+    use crate::paths::patterns::PathPattern;
+    use crate::scopes::Scopes;
 
     fn key(id: &str) -> String {
         let hash = Hasher::default().digest(id.as_bytes());
@@ -205,6 +220,11 @@ mod tests {
         record.start = Some("kw_\"2m".into());
         record.created_at = Some(Timestamp::from_second(1_800_000_000).unwrap());
         record.expires_at = Some(Timestamp::from_millisecond(1_900_000_000_001).unwrap());
+        record.scopes = Scopes::new(
+            vec![Method::GET, Method::from_bytes(b"PROPFIND").unwrap()],
+            vec![PathPattern::new("/a \"b\"/{*rest}").unwrap()],
+            vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
+        );
         record.enabled = false;
         record.disabled_at = record.created_at;
         record.disabled_by = Some("cli:root".into());

@@ -192,7 +192,7 @@ mod tests {
     fn every_fault_is_told_at_its_place() {
         let text = format!(
             "{}\n{}\n[[keys]]\nid = \"key c\"\nrole = \"viewer\"\n",
-            key("key_a", "lable = \"x\"\nenabled = \"no\"\nallowed_paths = [\"/a\"]\n"),
+            key("key_a", "lable = \"x\"\nenabled = \"no\"\nallowed_paths = [\"/a\", \"/b?\"]\n"),
             key("key_b", "created_at = 2026-01-01\nprevious_expires_at = 2026-01-01T00:00:00Z\n"),
         );
         assert_eq!(
@@ -201,8 +201,8 @@ mod tests {
                 "keys.toml:7:1: unknown field `lable`; did you mean `label`?",
                 "keys.toml:8:11: `enabled` is neither true nor false; write `true` or `false`, \
                  without quotes",
-                "keys.toml:9:1: `allowed_paths` is not enforced by this version; remove the field: \
-                 a key that may do more than it says would be a trap",
+                "keys.toml:9:24: `allowed_paths`: this is no path pattern; write the decoded path, \
+                 without '%', '?', '#' or ';'",
                 "keys.toml:17:14: `created_at` is no time with a zone; write it as \
                  `2026-11-23T10:00:00Z`, without quotes",
                 "keys.toml:18:1: `previous_expires_at` without `previous_hash`; the secret before a \

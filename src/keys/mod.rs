@@ -5,6 +5,7 @@
 
 pub mod format;
 pub mod import;
+pub mod shown;
 pub mod store;
 pub mod table;
 
@@ -15,9 +16,12 @@ mod file;
 mod mask;
 mod shard;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::identity::{KeyId, Label, RoleName, UserName};
+use crate::scopes::Scopes;
 use format::Digest;
 
 /// Everything that is kept about a key: all of it may be shown.
@@ -41,6 +45,8 @@ pub struct KeyRecord {
     pub enabled: bool,
     /// From when on it may not be used any more.
     pub expires_at: Option<Timestamp>,
+    /// What it is narrowed to.
+    pub scopes: Option<Arc<Scopes>>,
     /// When, by whom and why it was disabled.
     pub disabled_at: Option<Timestamp>,
     /// Who disabled it.

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -18,6 +19,7 @@ use super::file::{KeyFile, closest_role};
 use super::format::{Digest, Hasher, KeyFormat, random_text};
 use crate::diagnostics::Report;
 use crate::identity::{KeyId, Label, RoleName, Roles, UserName};
+use crate::scopes::Scopes;
 
 pub use super::durable::FileError;
 pub use super::edit::Disabling;
@@ -43,6 +45,8 @@ pub struct NewKey {
     pub role: RoleName,
     /// From when on it may not be used any more.
     pub expires_at: Option<Timestamp>,
+    /// What it is narrowed to.
+    pub scopes: Option<Arc<Scopes>>,
 }
 
 /// Why a new key cannot be stored.
@@ -286,6 +290,7 @@ fn records_of(records: &[KeyRecord], new: &[NewKey]) -> Result<Vec<KeyRecord>, S
                 created_at: Some(now),
                 enabled: true,
                 expires_at: key.expires_at,
+                scopes: key.scopes.clone(),
                 disabled_at: None,
                 disabled_by: None,
                 disabled_reason: None,

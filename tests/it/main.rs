@@ -27,6 +27,7 @@ mod proxy_protocol_out;
 mod readme;
 mod redaction;
 mod reload;
+mod scopes;
 mod services;
 mod shutdown;
 mod streaming;

@@ -7,8 +7,11 @@ mod view;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use http::Method;
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::failure::Failure;
@@ -19,6 +22,8 @@ use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
 use crate::keys::import::{self, Defaults};
 use crate::keys::store::{self, Disabling, NewKey, Run, Store, StoreError};
 use crate::keys::{KeyRecord, KeyState};
+use crate::paths::patterns::PathPattern;
+use crate::scopes::{self, SCOPES_MAX, Scopes};
 use input::Expiry;
 
 #[derive(Debug, Subcommand)]
@@ -99,7 +104,35 @@ pub(super) struct Create {
     #[arg(long, value_name = "WHEN", value_parser = Expiry::parse)]
     expires: Option<Expiry>,
     #[command(flatten)]
+    narrowed: Narrowed,
+    #[command(flatten)]
     format: Format,
+}
+
+/// What a key is narrowed to, within what its role may.
+#[derive(Debug, Args)]
+struct Narrowed {
+    /// A method it may use; may be given more than once. All, unless given; GET covers HEAD.
+    #[arg(long = "method", value_name = "METHOD", value_parser = scopes::method)]
+    methods: Vec<Method>,
+    /// A path it may ask for, as in routes: "/orders/{*rest}"; may be given more than once.
+    #[arg(long = "path", value_name = "PATTERN", value_parser = scopes::path)]
+    paths: Vec<PathPattern>,
+    /// A network, or an address, that it may be used from: 10.0.0.0/8; may be given more than once.
+    #[arg(long = "cidr", value_name = "NETWORK", value_parser = scopes::network)]
+    networks: Vec<IpNet>,
+}
+
+impl Narrowed {
+    fn scopes(self) -> Result<Option<Arc<Scopes>>, Failure> {
+        let most = self.methods.len().max(self.paths.len()).max(self.networks.len());
+        if most > SCOPES_MAX {
+            let message =
+                format!("a key takes at most {SCOPES_MAX} of --method, --path and --cidr");
+            return Err(Failure::Usage(message));
+        }
+        Ok(Scopes::new(self.methods, self.paths, self.networks))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -161,7 +194,7 @@ impl Keys {
     }
 
     fn create(&self, create: Create) -> Result<(), Failure> {
-        let Create { user, role, label, expires, format } = create;
+        let Create { user, role, label, expires, narrowed, format } = create;
         let now = Timestamp::now();
         let expires_at = expires.map(|expiry| expiry.after(now)).transpose();
         let expires_at = expires_at.map_err(Failure::Usage)?;
@@ -173,6 +206,7 @@ impl Keys {
             user,
             role,
             expires_at,
+            scopes: narrowed.scopes()?,
         };
         let stored = self.store().add(&[new], Run::Real)?;
         let record = stored.first().expect("what was stored is returned");

@@ -42,6 +42,7 @@ impl Bench {
             user: UserName::new("alice").unwrap(),
             role: RoleName::new("viewer").unwrap(),
             expires_at: None,
+            scopes: None,
         }
     }
 

@@ -50,6 +50,37 @@ fn the_key_alone_is_on_standard_output() {
 }
 
 #[test]
+fn a_key_is_narrowed_when_it_is_made() {
+    let home = Home::new();
+    let scopes =
+        ["--method", "GET", "--method", "PUT", "--path", "/a/{*rest}", "--cidr", "10.0.0.0/8"];
+    let made = home.keys(&[&ALICE[..], &scopes].concat()).expect_json(0);
+    let key = made["key"].as_str().unwrap();
+    let expect = [
+        ("allowed_methods", serde_json::json!(["GET", "PUT"])),
+        ("allowed_paths", serde_json::json!(["/a/{*rest}"])),
+        ("allowed_cidrs", serde_json::json!(["10.0.0.0/8"])),
+    ];
+    let listed = home.keys(&["list", "--json"]).expect_json(0)[0].clone();
+    let verified = home.keys_with_input(&["verify", "--json"], key).expect_json(0);
+    for shown in [made.clone(), listed, verified] {
+        for (field, value) in &expect {
+            assert_eq!(shown[field], *value);
+        }
+    }
+    let shown = home.keys(&["show", "key_"]).expect(0, "GET, PUT");
+    assert!(shown.stdout.contains("/a/{*rest}") && shown.stdout.contains("10.0.0.0/8"));
+    for (option, value, told) in [
+        ("--method", "get", "write GET"),
+        ("--method", "CONNECT", "never forwarded"),
+        ("--path", "/a/../b", "no path pattern"),
+        ("--cidr", "10.0.0.1/8", "10.0.0.0/8 for the network"),
+    ] {
+        home.keys(&[&ALICE[..], &[option, value]].concat()).expect(2, told);
+    }
+}
+
+#[test]
 fn an_expired_key_is_told_from_an_enabled_one() {
     let home = Home::new();
     let key = home.keys(&ALICE).expect_json(0)["key"].as_str().unwrap().to_owned();
