@@ -15,17 +15,6 @@ pub(super) enum EditError {
     InlineKeys,
 }
 
-/// Who switched a key off, and why.
-#[derive(Clone, Debug)]
-pub struct Disabling {
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub by: String,
-    /// Why; without control characters.
-    pub reason: Option<String>,
-}
-
 /// `text` with `records` behind all others.
 pub(super) fn append(text: &str, records: &[KeyRecord]) -> Result<String, EditError> {
     if has_inline_keys(text) {
@@ -38,32 +27,41 @@ pub(super) fn append(text: &str, records: &[KeyRecord]) -> Result<String, EditEr
             edited.push_str(newline);
         }
         edited.push_str("[[keys]]\n");
-        edited.push_str(&table(record).to_string());
+        edited.push_str(&entry(record));
     }
     Ok(edited)
 }
 
-/// `text` with the key at `place` switched off, or on.
-pub(super) fn set_enabled(
+/// `text` with the key at `place`, which is as `before` says, as `after` says. Fields that are the same in both are
+/// not touched.
+pub(super) fn update(
     text: &str,
     place: usize,
-    disabling: Option<&Disabling>,
+    before: &KeyRecord,
+    after: &KeyRecord,
 ) -> Result<String, EditError> {
     let mut document = parse(text);
     let table =
         tables(&mut document)?.get_mut(place).expect("the place was found in the same text");
-    set(table, "enabled", disabling.is_none().into());
-    for field in ["disabled_at", "disabled_by", "disabled_reason"] {
-        table.remove(field);
-    }
-    if let Some(disabling) = disabling {
-        set(table, "disabled_at", time(disabling.at));
-        set(table, "disabled_by", disabling.by.as_str().into());
-        if let Some(reason) = &disabling.reason {
-            set(table, "disabled_reason", reason.as_str().into());
+    for ((field, old), (_, new)) in fields(before).into_iter().zip(fields(after)) {
+        match new {
+            new if old.as_ref().map(Value::to_string) == new.as_ref().map(Value::to_string) => {}
+            Some(new) => set(table, field, new),
+            None => drop(table.remove(field)),
         }
     }
     Ok(document.to_string())
+}
+
+/// All of `record`, as an entry of the file has it.
+pub(super) fn entry(record: &KeyRecord) -> String {
+    let mut table = Table::new();
+    for (field, value) in fields(record) {
+        if let Some(value) = value {
+            table.insert(field, Item::Value(value));
+        }
+    }
+    table.to_string()
 }
 
 /// `text` without the key at `place` and the comment right above it; `keys = []` if it was the last.
@@ -163,33 +161,28 @@ fn list(entries: &[impl ToString]) -> Option<Value> {
     (!list.is_empty()).then_some(list.into())
 }
 
-fn table(record: &KeyRecord) -> Table {
-    let mut table = Table::new();
-    let mut put = |field, value: Option<Value>| {
-        if let Some(value) = value {
-            table.insert(field, Item::Value(value));
-        }
-    };
-    put("id", Some(record.id.as_str().into()));
-    put("hash", Some(record.hash.to_string().into()));
-    put("start", record.start.as_deref().map(Value::from));
-    put("label", Some(record.label.as_str().into()));
-    put("user", Some(record.user.as_str().into()));
-    put("role", Some(record.role.as_str().into()));
-    put("created_at", record.created_at.map(time));
-    put("enabled", Some(record.enabled.into()));
-    put("expires_at", record.expires_at.map(time));
-    if let Some(scopes) = record.scopes.as_deref() {
-        put("allowed_methods", list(scopes.methods()));
-        put("allowed_paths", list(scopes.paths()));
-        put("allowed_cidrs", list(scopes.addresses()));
-    }
-    put("disabled_at", record.disabled_at.map(time));
-    put("disabled_by", record.disabled_by.as_deref().map(Value::from));
-    put("disabled_reason", record.disabled_reason.as_deref().map(Value::from));
-    put("previous_hash", record.previous.map(|(digest, _)| digest.to_string().into()));
-    put("previous_expires_at", record.previous.map(|(_, until)| time(until)));
-    table
+/// Every field an entry may have, in the order of a new one.
+fn fields(record: &KeyRecord) -> [(&'static str, Option<Value>); 17] {
+    let scopes = record.scopes.as_deref();
+    [
+        ("id", Some(record.id.as_str().into())),
+        ("hash", Some(record.hash.to_string().into())),
+        ("start", record.start.as_deref().map(Value::from)),
+        ("label", Some(record.label.as_str().into())),
+        ("user", Some(record.user.as_str().into())),
+        ("role", Some(record.role.as_str().into())),
+        ("created_at", record.created_at.map(time)),
+        ("enabled", Some(record.enabled.into())),
+        ("expires_at", record.expires_at.map(time)),
+        ("allowed_methods", scopes.and_then(|scopes| list(scopes.methods()))),
+        ("allowed_paths", scopes.and_then(|scopes| list(scopes.paths()))),
+        ("allowed_cidrs", scopes.and_then(|scopes| list(scopes.addresses()))),
+        ("disabled_at", record.disabled_at.map(time)),
+        ("disabled_by", record.disabled_by.as_deref().map(Value::from)),
+        ("disabled_reason", record.disabled_reason.as_deref().map(Value::from)),
+        ("previous_hash", record.previous.map(|(digest, _)| digest.to_string().into())),
+        ("previous_expires_at", record.previous.map(|(_, until)| time(until))),
+    ]
 }
 
 #[cfg(test)]
@@ -255,12 +248,15 @@ mod tests {
             key("key_a"),
             key("key_b")
         );
-        let disabling = Disabling {
-            at: Timestamp::from_second(1_800_000_000).unwrap(),
-            by: "cli:root".into(),
-            reason: Some("lost".into()),
+        let before = records(&text).remove(0);
+        let after = KeyRecord {
+            enabled: false,
+            disabled_at: Some(Timestamp::from_second(1_800_000_000).unwrap()),
+            disabled_by: Some("cli:root".into()),
+            disabled_reason: Some("lost".into()),
+            ..before.clone()
         };
-        let disabled = set_enabled(&text, 0, Some(&disabling)).unwrap();
+        let disabled = update(&text, 0, &before, &after).unwrap();
         let addition = "disabled_at = 2027-01-15T08:00:00Z\ndisabled_by = \"cli:root\"\n\
                         disabled_reason = \"lost\"\n";
         let expect = text.replace(
@@ -268,7 +264,16 @@ mod tests {
             &format!("enabled = false # for now\n{addition}"),
         );
         assert_eq!(disabled, expect);
-        assert_eq!(set_enabled(&disabled, 0, None).unwrap(), text);
+        assert_eq!(update(&disabled, 0, &after, &before).unwrap(), text);
+    }
+
+    #[test]
+    fn every_field_can_be_changed_in_its_place() {
+        let text = format!("# Ours.\n{}\n# Bob's\n{}", key("key_a"), key("key_full"));
+        let (before, after) = (records(&text).remove(1), full_record());
+        let edited = update(&text, 1, &before, &after).unwrap();
+        assert_eq!(records(&edited)[1], after);
+        assert_eq!(update(&edited, 1, &after, &before).unwrap(), format!("{text}enabled = true\n"));
     }
 
     #[test]
@@ -301,7 +306,8 @@ mod tests {
         );
         assert_eq!(records(&text).len(), 1);
         assert_eq!(append(&text, &[full_record()]), Err(EditError::InlineKeys));
-        assert_eq!(set_enabled(&text, 0, None), Err(EditError::InlineKeys));
+        let record = full_record();
+        assert_eq!(update(&text, 0, &record, &record), Err(EditError::InlineKeys));
         assert_eq!(remove(&text, 0), Err(EditError::InlineKeys));
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Never here: a key itself, beyond the moment it is made or digested; HTTP; the decision who may pass.
 
+pub mod actor;
+pub mod change;
 pub mod format;
 pub mod import;
 pub mod shown;
@@ -14,6 +16,8 @@ mod edit;
 mod entries;
 mod file;
 mod mask;
+mod refusal;
+mod rules;
 mod shard;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::super::failure::Failure;
 use crate::identity::Label;
+use crate::keys::actor::{Actor, Way};
 use crate::redact::Secret;
 
 /// Most bytes read in search of one key: far more than a key and the blanks around it.
@@ -57,8 +58,14 @@ impl Expiry {
     }
 }
 
-/// The name under which the operating system knows who runs this, for the record.
-pub(super) fn os_user() -> String {
+/// Who runs this, for the record.
+pub(super) fn actor() -> Actor {
+    let user = Label::new(&os_user()).expect("what os_user takes is a label");
+    Actor { way: Way::Cli, user, key_id: None, address: None }
+}
+
+/// The name under which the operating system knows who runs this.
+fn os_user() -> String {
     let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| env::var(name).ok());
     // An environment can hold anything; the key file cannot.
     let printable = |name: &String| Label::new(&format!("cli:{name}")).is_ok() && !name.is_empty();

@@ -2,6 +2,7 @@
 //!
 //! Never here: a key printed anywhere but by `create`, once, on standard output alone.
 
+mod changes;
 mod input;
 mod view;
 
@@ -20,7 +21,7 @@ use crate::config::{self, Config};
 use crate::identity::{Label, RoleName, UserName};
 use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
 use crate::keys::import::{self, Defaults};
-use crate::keys::store::{self, Disabling, NewKey, Run, Store, StoreError};
+use crate::keys::store::{self, NewKey, Run, Store, StoreError};
 use crate::keys::{KeyRecord, KeyState};
 use crate::paths::patterns::PathPattern;
 use crate::scopes::{self, SCOPES_MAX, Scopes};
@@ -41,23 +42,17 @@ pub(super) enum Command {
     /// Show one key.
     Show(One),
     /// Switch a key off at once; all others stay as they are.
-    Disable {
-        #[command(flatten)]
-        one: One,
-        /// Why, for those who find it disabled.
-        #[arg(long, value_parser = Label::new)]
-        reason: Option<Label>,
-    },
+    Disable(changes::Disable),
     /// Switch a key on again.
     Enable(One),
+    /// Give a key another secret and print it, once, on standard output.
+    ///
+    /// Id, label and limits stay; the old key works until the grace ends.
+    Rotate(changes::Rotate),
+    /// Change a key's label, role, end, or what it is narrowed to.
+    Update(changes::Edit),
     /// Delete a disabled key for good.
-    Delete {
-        #[command(flatten)]
-        one: One,
-        /// Delete it even if it is enabled.
-        #[arg(long)]
-        force: bool,
-    },
+    Delete(changes::Delete),
     /// Read a key from standard input and say whose it is. Exit code 1 if it lets nobody in.
     Verify {
         #[command(flatten)]
@@ -125,14 +120,21 @@ struct Narrowed {
 
 impl Narrowed {
     fn scopes(self) -> Result<Option<Arc<Scopes>>, Failure> {
-        let most = self.methods.len().max(self.paths.len()).max(self.networks.len());
-        if most > SCOPES_MAX {
-            let message =
-                format!("a key takes at most {SCOPES_MAX} of --method, --path and --cidr");
-            return Err(Failure::Usage(message));
-        }
+        check_counts(&self.methods, &self.paths, &self.networks)?;
         Ok(Scopes::new(self.methods, self.paths, self.networks))
     }
+}
+
+fn check_counts(
+    methods: &[Method],
+    paths: &[PathPattern],
+    networks: &[IpNet],
+) -> Result<(), Failure> {
+    if methods.len().max(paths.len()).max(networks.len()) > SCOPES_MAX {
+        let message = format!("a key takes at most {SCOPES_MAX} of --method, --path and --cidr");
+        return Err(Failure::Usage(message));
+    }
+    Ok(())
 }
 
 #[derive(Debug, Args)]
@@ -167,9 +169,11 @@ pub(super) fn run(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Create(create) => keys.create(create),
         Command::List { user, format } => keys.list(user.as_ref(), format),
         Command::Show(one) => keys.show(&one),
-        Command::Disable { one, reason } => keys.disable(&one, reason),
+        Command::Disable(disable) => keys.disable(disable),
         Command::Enable(one) => keys.enable(&one),
-        Command::Delete { one, force } => keys.delete(&one, force),
+        Command::Rotate(rotate) => keys.rotate(&rotate),
+        Command::Update(edit) => keys.update(edit),
+        Command::Delete(delete) => keys.delete(&delete),
         Command::Verify { format, .. } => keys.verify(format),
         Command::Import(import) => keys.import(import),
     }
@@ -211,12 +215,7 @@ impl Keys {
         let stored = self.store().add(&[new], Run::Real)?;
         let record = stored.first().expect("what was stored is returned");
 
-        let mut stdout = io::stdout().lock();
-        let printed = if format.json {
-            json::write(&mut stdout, &view::MadeKey::new(key.expose(), record))
-        } else {
-            writeln!(stdout, "{}", key.expose()).and_then(|()| stdout.flush())
-        };
+        let printed = view::write_made(&key, record, format.json);
         let id = &record.id;
         printed.map_err(|error| {
             Failure::Failed(format!(
@@ -255,26 +254,6 @@ impl Keys {
         let records = self.store().load()?.records;
         let record = &records[store::find(&records, &one.id)?];
         write_one(record, record.state(Timestamp::now()), one.format)
-    }
-
-    fn disable(&self, one: &One, reason: Option<Label>) -> Result<(), Failure> {
-        let disabling = Disabling {
-            at: input::now(),
-            by: format!("cli:{}", input::os_user()),
-            reason: reason.map(|reason| reason.as_str().to_owned()),
-        };
-        let record = self.store().disable(&one.id, &disabling)?;
-        write_done(&record, "is disabled", one.format)
-    }
-
-    fn enable(&self, one: &One) -> Result<(), Failure> {
-        let record = self.store().enable(&one.id)?;
-        write_done(&record, "is enabled", one.format)
-    }
-
-    fn delete(&self, one: &One, force: bool) -> Result<(), Failure> {
-        let record = self.store().delete(&one.id, force)?;
-        write_done(&record, "is deleted", one.format)
     }
 
     fn verify(&self, format: Format) -> Result<(), Failure> {
@@ -341,12 +320,4 @@ fn write_one(record: &KeyRecord, state: KeyState, format: Format) -> Result<(), 
         return Ok(json::write(&mut io::stdout().lock(), &view::Key::new(record, state))?);
     }
     Ok(view::write_fields(&mut anstream::stdout().lock(), record, state)?)
-}
-
-fn write_done(record: &KeyRecord, done: &str, format: Format) -> Result<(), Failure> {
-    if format.json {
-        return write_one(record, record.state(Timestamp::now()), format);
-    }
-    let KeyRecord { id, user, label, .. } = record;
-    Ok(writeln!(anstream::stdout(), "{id} ({user}, \"{label}\") {done}")?)
 }

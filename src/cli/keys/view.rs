@@ -8,10 +8,11 @@ use anstyle::Style;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::super::table;
+use super::super::{json, table};
 use crate::keys::shown::ShownKey;
 use crate::keys::store::Run;
 use crate::keys::{KeyRecord, KeyState};
+use crate::redact::Secret;
 
 /// A key as JSON.
 #[derive(Debug, Serialize)]
@@ -29,15 +30,29 @@ impl<'a> Key<'a> {
 
 /// A key just made: the one view that holds the secret.
 #[derive(Serialize)]
-pub(super) struct MadeKey<'a> {
+struct MadeKey<'a> {
     key: &'a str,
     #[serde(flatten)]
     record: Key<'a>,
 }
 
 impl<'a> MadeKey<'a> {
-    pub(super) fn new(key: &'a str, record: &'a KeyRecord) -> Self {
-        Self { key, record: Key::new(record, KeyState::Enabled) }
+    fn new(key: &'a str, record: &'a KeyRecord) -> Self {
+        Self { key, record: Key::new(record, record.state(Timestamp::now())) }
+    }
+}
+
+/// Prints a key just made: alone, or as JSON with all that is known of it.
+pub(super) fn write_made(
+    key: &Secret<String>,
+    record: &KeyRecord,
+    as_json: bool,
+) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if as_json {
+        json::write(&mut stdout, &MadeKey::new(key.expose(), record))
+    } else {
+        writeln!(stdout, "{}", key.expose()).and_then(|()| stdout.flush())
     }
 }
 

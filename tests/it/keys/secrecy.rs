@@ -16,7 +16,7 @@ fn a_key_is_nowhere_but_where_it_was_made() {
         format!("key,user,role,label\n{key},a,viewer,x\n{typo},b,c,d\n\"{foreign},e\n{foreign}");
     let import = ["import", "--user", "bob", "--role", "viewer", "--label", "old"];
 
-    let commands: [(&[&str], &str); 22] = [
+    let commands: [(&[&str], &str); 26] = [
         (&["list"], ""),
         (&["list", "--json"], ""),
         (&["show", id], ""),
@@ -25,6 +25,10 @@ fn a_key_is_nowhere_but_where_it_was_made() {
         (&["disable", key], ""),
         (&["enable", key], ""),
         (&["delete", key], ""),
+        (&["rotate", key], ""),
+        (&["update", key, "--role", "viewer"], ""),
+        (&["update", id, "--role", "viewer", "--json"], ""),
+        (&["rotate", id, "--grace", "1h"], ""),
         (&["verify"], key),
         (&["verify", "--json"], key),
         (&["verify"], &typo),
