@@ -19,11 +19,12 @@ use anstyle::Style;
 use crate::config::{self, Config};
 use crate::identity::{KeyId, Label, RoleName, UserName};
 use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
-use crate::keys::store::{NewKey, Run, Store};
+use crate::keys::store::{Adding, NewKey, Run, Store};
 use crate::redact::Secret;
 use echo::Echo;
 
 use super::failure::Failure;
+use super::operator::operator;
 use super::serve;
 
 /// Where the demo serves unless it is told otherwise.
@@ -58,7 +59,7 @@ struct MadeKey {
 fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<MadeKey, Failure> {
     let hasher = Hasher::new(config.keys.pepper.clone());
     let format = KeyFormat::new(config.keys.prefix.clone());
-    let store = Store::new(&config.keys.store, &config.roles, &hasher, &format);
+    let store = Store::new(&config.keys.store, &config.audit.file, &config.roles, &hasher, &format);
     let secret = generate(format.prefix()).map_err(io::Error::other)?;
     let new = NewKey {
         hash: hasher.digest(secret.expose().as_bytes()),
@@ -69,7 +70,8 @@ fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<Made
         expires_at: None,
         scopes: None,
     };
-    let mut added = store.add(&[new], Run::Real)?;
+    let by = operator();
+    let mut added = store.add(&[new], Adding { by: &by, action: "create", run: Run::Real })?;
     let record = added.pop().expect("one key was given, one is added");
     Ok(MadeKey { id: record.id, secret })
 }

@@ -5,11 +5,13 @@
 //!
 //! Never here: a secret taken from an argument.
 
+mod audit;
 mod check;
 mod demo;
 mod failure;
 mod json;
 mod keys;
+mod operator;
 mod serve;
 mod table;
 
@@ -43,6 +45,9 @@ enum Command {
     /// Make, list and switch off keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// See who changed which key, and whether the log of it was tampered with.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Try keyward in two minutes: a small service, a configuration, keys, and curl lines to copy.
     Demo {
         /// Where to serve; a free port is taken instead when this one is not free.
@@ -79,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Serve => serve::run(&cli.config),
         Command::Check(check) => check::run(&check, &cli.config),
         Command::Keys(command) => keys::run(command, &cli.config),
+        Command::Audit(command) => audit::run(&command, &cli.config),
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions(shell),
         Command::Man { dir } => man(dir),

@@ -81,6 +81,14 @@ impl Change {
         }
     }
 
+    /// Why, if that was said.
+    pub(super) fn reason(&self) -> Option<&Label> {
+        match self {
+            Self::Disable { reason } => reason.as_ref(),
+            Self::Enable | Self::Rotate(_) | Self::Update(_) | Self::Delete { .. } => None,
+        }
+    }
+
     /// What `record` is after it, made by `actor` at `now`; nothing if it is gone.
     pub(super) fn apply(
         &self,

@@ -9,15 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::KeyRecord;
+use super::durable::WRITABLE_BY_OTHERS;
 use super::entries::{self, Entry, Span};
 use super::format::{Hasher, KeyFormat};
 use super::mask::mask;
 use super::table::{HashField, KeyTable, TableError, TableFault};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::{RoleName, Roles};
-
-/// Permission bit: users who are neither the owner nor in the group may write.
-const WRITABLE_BY_OTHERS: u32 = 0o002;
 
 /// A key file without faults.
 #[derive(Debug)]

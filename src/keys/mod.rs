@@ -4,6 +4,7 @@
 //! Never here: a key itself, beyond the moment it is made or digested; HTTP; the decision who may pass.
 
 pub mod actor;
+pub mod audit;
 pub mod change;
 pub mod format;
 pub mod import;

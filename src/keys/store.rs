@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::KeyRecord;
 use super::actor::Actor;
+use super::audit::{AuditLog, Event};
 use super::change::{Change, Changed, Revision};
 use super::durable::Locked;
 use super::edit;
@@ -58,6 +59,17 @@ pub enum Run {
     Dry,
 }
 
+/// How new keys come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Adding<'a> {
+    /// By whom.
+    pub by: &'a Actor,
+    /// As the audit log calls it: `create` or `import`.
+    pub action: &'static str,
+    /// Whether they do.
+    pub run: Run,
+}
+
 /// Which key is meant.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a> {
@@ -94,17 +106,20 @@ pub struct Terms<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
     file: KeyFile<'a>,
+    audit: &'a Path,
 }
 
 impl<'a> Store<'a> {
-    /// The store at `path`, whose keys have `roles` and are digested by `hasher`. Reads nothing yet.
+    /// The store at `path`, whose keys have `roles` and are digested by `hasher`, and whose changes are told in the
+    /// log at `audit`. Reads nothing yet.
     pub fn new(
         path: &'a Path,
+        audit: &'a Path,
         roles: &'a Roles,
         hasher: &'a Hasher,
         format: &'a KeyFormat,
     ) -> Self {
-        Self { file: KeyFile { path, roles, hasher, format } }
+        Self { file: KeyFile { path, roles, hasher, format }, audit }
     }
 
     /// Reads every key; see [`load`].
@@ -114,18 +129,27 @@ impl<'a> Store<'a> {
 
     /// Stores `new` keys, enabled, behind all others; all of them, or none. A file that does not exist
     /// yet is made.
-    pub fn add(&self, new: &[NewKey], run: Run) -> Result<Vec<KeyRecord>, StoreError> {
+    pub fn add(&self, new: &[NewKey], how: Adding<'_>) -> Result<Vec<KeyRecord>, StoreError> {
         let locked = Locked::acquire(self.file.path).map_err(StoreError::File)?;
-        let text = match self.file.path.try_exists() {
-            Ok(false) => "keys = []\n".to_owned(),
-            _ => self.file.read().map_err(StoreError::Faults)?,
+        let before = match self.file.path.try_exists() {
+            Ok(false) => None,
+            _ => Some(self.file.read().map_err(StoreError::Faults)?),
         };
-        let keys = self.file.check(&text).map_err(StoreError::Faults)?;
+        let text = before.as_deref().unwrap_or("keys = []\n");
+        let keys = self.file.check(text).map_err(StoreError::Faults)?;
         rules::check_new(self.file.roles, &keys.records, new, now())?;
         let added = records_of(&keys.records, new)?;
-        let edited = edit::append(&text, &added)?;
-        if run == Run::Real && !added.is_empty() {
-            self.write(&locked, &edited)?;
+        let edited = edit::append(text, &added)?;
+        if how.run == Run::Real && !added.is_empty() {
+            let event = |record| Event::Key {
+                action: how.action,
+                by: how.by,
+                before: None,
+                after: Some(record),
+                reason: None,
+            };
+            let events: Vec<_> = added.iter().map(event).collect();
+            self.write(&locked, before.as_deref(), &edited, &events)?;
         }
         Ok(added)
     }
@@ -165,15 +189,34 @@ impl<'a> Store<'a> {
             Some(after) => edit::update(&text, place, before, after)?,
             None => edit::remove(&text, place)?,
         };
-        self.write(&locked, &edited)?;
+        let event = Event::Key {
+            action: change.as_str(),
+            by: terms.by,
+            before: Some(before),
+            after: changed.after.as_ref(),
+            reason: change.reason().map(Label::as_str),
+        };
+        self.write(&locked, Some(&text), &edited, &[event])?;
         Ok(changed)
     }
 
-    /// Writes `text` if it would load, and returns its keys.
-    fn write(&self, locked: &Locked, text: &str) -> Result<LoadedKeys, StoreError> {
-        let keys = self.file.check(text).map_err(StoreError::Faults)?;
-        locked.replace(text).map_err(StoreError::File)?;
-        Ok(keys)
+    /// Puts `text` in the place of `before` if it would load, after telling it in the audit log.
+    fn write(
+        &self,
+        locked: &Locked,
+        before: Option<&str>,
+        text: &str,
+        events: &[Event<'_>],
+    ) -> Result<(), StoreError> {
+        self.file.check(text).map_err(StoreError::Faults)?;
+        let mut audit = AuditLog::open(self.audit, self.file.path).map_err(StoreError::File)?;
+        audit.tell(before, text, events).map_err(StoreError::File)?;
+        locked.replace(text).map_err(|error| {
+            if !error.is_made() {
+                audit.take_back(&error);
+            }
+            StoreError::File(error)
+        })
     }
 }
 

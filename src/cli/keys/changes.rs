@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::super::failure::Failure;
+use super::super::operator::operator;
 use super::input::{self, Expiry};
 use super::{Keys, One, view, write_one};
 use crate::identity::{Label, RoleName};
@@ -168,7 +169,7 @@ impl Keys {
     /// Makes a change to one key. Who has the file may do anything; that nobody is left who may manage
     /// everybody's keys is only said.
     fn change(&self, one: &One, change: &Change) -> Result<Changed, Failure> {
-        let actor = input::actor();
+        let actor = operator();
         let terms = Terms { by: &actor, expected: None, may_leave_no_admin: true };
         let changed = self.store().change(Which::Beginning(&one.id), change, terms)?;
         if changed.leaves_no_admin {

@@ -17,11 +17,12 @@ use jiff::Timestamp;
 
 use super::failure::Failure;
 use super::json;
+use super::operator::operator;
 use crate::config::{self, Config};
 use crate::identity::{Label, RoleName, UserName};
 use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
 use crate::keys::import::{self, Defaults};
-use crate::keys::store::{self, NewKey, Run, Store, StoreError};
+use crate::keys::store::{self, Adding, NewKey, Run, Store, StoreError};
 use crate::keys::{KeyRecord, KeyState};
 use crate::paths::patterns::PathPattern;
 use crate::scopes::{self, SCOPES_MAX, Scopes};
@@ -194,7 +195,8 @@ impl Keys {
     }
 
     fn store(&self) -> Store<'_> {
-        Store::new(&self.config.keys.store, &self.config.roles, &self.hasher, &self.format)
+        let Config { keys, audit, roles, .. } = &self.config;
+        Store::new(&keys.store, &audit.file, roles, &self.hasher, &self.format)
     }
 
     fn create(&self, create: Create) -> Result<(), Failure> {
@@ -212,7 +214,9 @@ impl Keys {
             expires_at,
             scopes: narrowed.scopes()?,
         };
-        let stored = self.store().add(&[new], Run::Real)?;
+        let by = operator();
+        let adding = Adding { by: &by, action: "create", run: Run::Real };
+        let stored = self.store().add(&[new], adding)?;
         let record = stored.first().expect("what was stored is returned");
 
         let printed = view::write_made(&key, record, format.json);
@@ -289,7 +293,9 @@ impl Keys {
         let (lines, new): (Vec<_>, Vec<_>) =
             found.into_iter().map(|found| (found.line, found.key)).unzip();
         let run = if dry_run { Run::Dry } else { Run::Real };
-        let stored = self.store().add(&new, run).map_err(|error| match error {
+        let by = operator();
+        let adding = Adding { by: &by, action: "import", run };
+        let stored = self.store().add(&new, adding).map_err(|error| match error {
             StoreError::Refused(faults) => {
                 let on_line = |(place, fault): &(usize, store::AddFault)| import::LineFault {
                     line: lines[*place],

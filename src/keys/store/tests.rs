@@ -36,7 +36,8 @@ impl Bench {
 
     fn with<T>(&self, act: impl FnOnce(Store<'_>) -> T) -> T {
         let path = self.folder.path().join("keys.toml");
-        act(Store::new(&path, &self.roles, &self.hasher, &self.format))
+        let audit = self.folder.path().join("audit.jsonl");
+        act(Store::new(&path, &audit, &self.roles, &self.hasher, &self.format))
     }
 
     fn new_key(&self, key: &str, label: &str) -> NewKey {
@@ -56,7 +57,11 @@ impl Bench {
     }
 
     fn add_new(&self, new: NewKey) -> Result<KeyRecord, StoreError> {
-        self.with(|store| store.add(&[new], Run::Real)).map(|mut added| added.remove(0))
+        self.add_all(&[new], Run::Real).map(|mut added| added.remove(0))
+    }
+
+    fn add_all(&self, new: &[NewKey], run: Run) -> Result<Vec<KeyRecord>, StoreError> {
+        self.with(|store| store.add(new, Adding { by: &carol(), action: "create", run }))
     }
 
     fn stored(&self) -> Vec<KeyRecord> {
@@ -306,7 +311,7 @@ fn of_several_new_keys_all_are_stored_or_none() {
         bench.new_key("secret-c", "a"),
         foreign,
     ];
-    let error = bench.with(|store| store.add(&new, Run::Real)).unwrap_err();
+    let error = bench.add_all(&new, Run::Real).unwrap_err();
     let StoreError::Refused(faults) = error else { panic!("{error}") };
     let meant = RoleName::new("viewer").unwrap();
     assert_eq!(
@@ -324,8 +329,10 @@ fn of_several_new_keys_all_are_stored_or_none() {
 fn a_dry_run_checks_and_writes_nothing() {
     let bench = Bench::new();
     let new = [bench.new_key("secret-a", "a")];
-    assert_eq!(bench.with(|store| store.add(&new, Run::Dry)).unwrap().len(), 1);
-    assert!(!bench.folder.path().join("keys.toml").exists());
+    assert_eq!(bench.add_all(&new, Run::Dry).unwrap().len(), 1);
+    for name in ["keys.toml", "audit.jsonl"] {
+        assert!(!bench.folder.path().join(name).exists(), "{name}");
+    }
 }
 
 #[test]

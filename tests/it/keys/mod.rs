@@ -1,5 +1,6 @@
 //! Guarantee: the command line manages keys without ever losing one, or showing one but to who made it.
 
+mod audit;
 mod durability;
 mod home;
 mod secrecy;
