@@ -9,8 +9,10 @@ mod audit;
 mod check;
 mod demo;
 mod failure;
+mod init;
 mod json;
 mod keys;
+mod making;
 mod operator;
 mod serve;
 mod table;
@@ -38,6 +40,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Begin: write a configuration and make the first key, which is printed once.
+    Init(init::Init),
     /// Serve: authenticate, authorize and forward requests until SIGTERM.
     Serve,
     /// Check the configuration and the keys, and show what would be served.
@@ -81,6 +85,7 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Init(init) => init::run(init, &cli.config),
         Command::Serve => serve::run(&cli.config),
         Command::Check(check) => check::run(&check, &cli.config),
         Command::Keys(command) => keys::run(command, &cli.config),

@@ -17,6 +17,7 @@ mod generations;
 mod grpc;
 mod headers;
 mod http2;
+mod init;
 mod keys;
 mod limits;
 mod memory;

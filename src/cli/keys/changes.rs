@@ -11,14 +11,14 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::super::failure::Failure;
+use super::super::making::{Drawn, draw};
 use super::super::operator::operator;
 use super::input::{self, Expiry};
 use super::{Keys, One, view, write_one};
 use crate::identity::{Label, RoleName};
 use crate::keys::KeyRecord;
 use crate::keys::change::{Change, Changed, Rotation, Update};
-use crate::keys::format::{generate, start_of};
-use crate::keys::store::{StoreError, Terms, Which};
+use crate::keys::store::{Terms, Which};
 use crate::paths::patterns::PathPattern;
 use crate::scopes;
 
@@ -130,16 +130,16 @@ impl Keys {
         let now = input::now();
         let until = now.checked_add(rotate.grace);
         let until = until.map_err(|_| Failure::Usage("--grace is too long".to_owned()))?;
-        let key = generate(self.format.prefix()).map_err(StoreError::Randomness)?;
+        let Drawn { secret, hash, start } = draw(&self.hasher, &self.format)?;
         let change = Change::Rotate(Rotation {
-            hash: self.hasher.digest(key.expose().as_bytes()),
-            start: Some(start_of(key.expose())),
+            hash,
+            start: Some(start),
             old_until: (until > now).then_some(until),
         });
         let changed = self.change(&rotate.one, &change)?;
         let record = changed.record();
         let id = &record.id;
-        view::write_made(&key, record, rotate.one.format.json).map_err(|error| {
+        view::write_made(&secret, record, rotate.one.format.json).map_err(|error| {
             Failure::Failed(format!(
                 "{id} was rotated, but the new key could not be printed ({error}) and is lost; \
                  rotate it once more"

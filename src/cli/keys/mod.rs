@@ -4,7 +4,7 @@
 
 mod changes;
 mod input;
-mod view;
+pub(super) mod view;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,12 +17,13 @@ use jiff::Timestamp;
 
 use super::failure::Failure;
 use super::json;
+use super::making::{Made, Wanted, make};
 use super::operator::operator;
 use crate::config::{self, Config};
 use crate::identity::{Label, RoleName, UserName};
-use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
+use crate::keys::format::{Hasher, KeyFormat};
 use crate::keys::import::{self, Defaults};
-use crate::keys::store::{self, Adding, NewKey, Run, Store, StoreError};
+use crate::keys::store::{self, Adding, Run, Store, StoreError};
 use crate::keys::{KeyRecord, KeyState};
 use crate::paths::patterns::PathPattern;
 use crate::scopes::{self, SCOPES_MAX, Scopes};
@@ -204,22 +205,9 @@ impl Keys {
         let now = Timestamp::now();
         let expires_at = expires.map(|expiry| expiry.after(now)).transpose();
         let expires_at = expires_at.map_err(Failure::Usage)?;
-        let key = generate(self.format.prefix()).map_err(StoreError::Randomness)?;
-        let new = NewKey {
-            hash: self.hasher.digest(key.expose().as_bytes()),
-            start: Some(start_of(key.expose())),
-            label,
-            user,
-            role,
-            expires_at,
-            scopes: narrowed.scopes()?,
-        };
-        let by = operator();
-        let adding = Adding { by: &by, action: "create", run: Run::Real };
-        let stored = self.store().add(&[new], adding)?;
-        let record = stored.first().expect("what was stored is returned");
-
-        let printed = view::write_made(&key, record, format.json);
+        let wanted = Wanted { user, role, label, expires_at, scopes: narrowed.scopes()? };
+        let Made { secret, record } = make(&self.config, wanted)?;
+        let printed = view::write_made(&secret, &record, format.json);
         let id = &record.id;
         printed.map_err(|error| {
             Failure::Failed(format!(

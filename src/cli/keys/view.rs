@@ -43,7 +43,7 @@ impl<'a> MadeKey<'a> {
 }
 
 /// Prints a key just made: alone, or as JSON with all that is known of it.
-pub(super) fn write_made(
+pub(in crate::cli) fn write_made(
     key: &Secret<String>,
     record: &KeyRecord,
     as_json: bool,
