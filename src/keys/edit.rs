@@ -2,6 +2,8 @@
 //!
 //! Pure: text in, text out. Never here: files, or whether a change is allowed.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 use toml::de::{DeTable, DeValue};
 use toml_edit::{ArrayOfTables, Datetime, DocumentMut, Item, RawString, Table, Value};
@@ -15,12 +17,17 @@ pub(super) enum EditError {
     InlineKeys,
 }
 
-/// `text` with `records` behind all others.
-pub(super) fn append(text: &str, records: &[KeyRecord]) -> Result<String, EditError> {
-    if has_inline_keys(text) {
-        return Err(EditError::InlineKeys);
-    }
-    let mut edited = without_empty_list(text);
+/// `text`, whose first entry begins at `first`, with `records` behind all others.
+pub(super) fn append(
+    text: &str,
+    first: Option<usize>,
+    records: &[KeyRecord],
+) -> Result<String, EditError> {
+    let mut edited = match first {
+        Some(first) if text[first..].starts_with('[') => text.to_owned(),
+        Some(_) => return Err(EditError::InlineKeys),
+        None => without_empty_list(text),
+    };
     for record in records {
         if !edited.is_empty() {
             let newline = if edited.ends_with('\n') { "\n" } else { "\n\n" };
@@ -32,17 +39,20 @@ pub(super) fn append(text: &str, records: &[KeyRecord]) -> Result<String, EditEr
     Ok(edited)
 }
 
-/// `text` with the key at `place`, which is as `before` says, as `after` says. Fields that are the same in both are
-/// not touched.
+/// The entry at `range` of `text`, which is as `before` says, as `after` says. Fields that are the same in both are not
+/// touched, and the rest of the text is not even read: it may be long.
 pub(super) fn update(
     text: &str,
-    place: usize,
+    range: Range<usize>,
     before: &KeyRecord,
     after: &KeyRecord,
 ) -> Result<String, EditError> {
-    let mut document = parse(text);
-    let table =
-        tables(&mut document)?.get_mut(place).expect("the place was found in the same text");
+    let entry = &text[range];
+    if !entry.starts_with('[') {
+        return Err(EditError::InlineKeys);
+    }
+    let mut document = parse(entry);
+    let table = tables(&mut document)?.get_mut(0).expect("the range is that of an entry");
     for ((field, old), (_, new)) in fields(before).into_iter().zip(fields(after)) {
         match new {
             new if old.as_ref().map(Value::to_string) == new.as_ref().map(Value::to_string) => {}
@@ -115,11 +125,6 @@ fn parse(text: &str) -> DocumentMut {
 
 fn tables(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
     document.get_mut("keys").and_then(Item::as_array_of_tables_mut).ok_or(EditError::InlineKeys)
-}
-
-fn has_inline_keys(text: &str) -> bool {
-    let document = parse(text);
-    document.get("keys").and_then(Item::as_array).is_some_and(|keys| !keys.is_empty())
 }
 
 /// `text` without its `keys = []`, which says that there are no keys.
@@ -208,6 +213,20 @@ mod tests {
         entries.into_iter().map(|entry| entry.record).collect()
     }
 
+    /// Where the entry at `place` is.
+    fn range(text: &str, place: usize) -> Range<usize> {
+        let starts: Vec<_> =
+            entries::parse(text).0.iter().map(|entry| entry.places.start).collect();
+        starts[place]..starts.get(place + 1).copied().unwrap_or(text.len())
+    }
+
+    /// All of `text` after the update of the entry at `place`.
+    fn updated(text: &str, place: usize, before: &KeyRecord, after: &KeyRecord) -> String {
+        let range = range(text, place);
+        let entry = update(text, range.clone(), before, after).unwrap();
+        [&text[..range.start], &entry, &text[range.end..]].concat()
+    }
+
     fn full_record() -> KeyRecord {
         let mut record = records(&key("key_full")).remove(0);
         record.start = Some("kw_\"2m".into());
@@ -230,7 +249,9 @@ mod tests {
     fn what_is_appended_is_read_back_and_nothing_else_changes() {
         let record = full_record();
         let check = |text: &str, expect: &str| {
-            let edited = append(text, std::slice::from_ref(&record)).unwrap();
+            let (entries, _) = entries::parse(text);
+            let first = entries.first().map(|entry| entry.places.start);
+            let edited = append(text, first, std::slice::from_ref(&record)).unwrap();
             assert!(edited.starts_with(expect), "{edited}");
             assert_eq!(records(&edited).last(), Some(&record));
         };
@@ -256,7 +277,7 @@ mod tests {
             disabled_reason: Some("lost".into()),
             ..before.clone()
         };
-        let disabled = update(&text, 0, &before, &after).unwrap();
+        let disabled = updated(&text, 0, &before, &after);
         let addition = "disabled_at = 2027-01-15T08:00:00Z\ndisabled_by = \"cli:root\"\n\
                         disabled_reason = \"lost\"\n";
         let expect = text.replace(
@@ -264,16 +285,16 @@ mod tests {
             &format!("enabled = false # for now\n{addition}"),
         );
         assert_eq!(disabled, expect);
-        assert_eq!(update(&disabled, 0, &after, &before).unwrap(), text);
+        assert_eq!(updated(&disabled, 0, &after, &before), text);
     }
 
     #[test]
     fn every_field_can_be_changed_in_its_place() {
         let text = format!("# Ours.\n{}\n# Bob's\n{}", key("key_a"), key("key_full"));
         let (before, after) = (records(&text).remove(1), full_record());
-        let edited = update(&text, 1, &before, &after).unwrap();
+        let edited = updated(&text, 1, &before, &after);
         assert_eq!(records(&edited)[1], after);
-        assert_eq!(update(&edited, 1, &after, &before).unwrap(), format!("{text}enabled = true\n"));
+        assert_eq!(updated(&edited, 1, &after, &before), format!("{text}enabled = true\n"));
     }
 
     #[test]
@@ -305,9 +326,11 @@ mod tests {
             "keys = [{{ id = \"a\", hash = \"{hash}\", label = \"l\", user = \"u\", role = \"r\" }}]"
         );
         assert_eq!(records(&text).len(), 1);
-        assert_eq!(append(&text, &[full_record()]), Err(EditError::InlineKeys));
+        let first = range(&text, 0);
+        let appended = append(&text, Some(first.start), &[full_record()]);
+        assert_eq!(appended, Err(EditError::InlineKeys));
         let record = full_record();
-        assert_eq!(update(&text, 0, &record, &record), Err(EditError::InlineKeys));
+        assert_eq!(update(&text, first, &record, &record), Err(EditError::InlineKeys));
         assert_eq!(remove(&text, 0), Err(EditError::InlineKeys));
     }
 }

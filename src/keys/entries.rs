@@ -49,6 +49,8 @@ pub(super) struct Entry {
 /// Where the parts of an entry are, for faults found later.
 #[derive(Debug)]
 pub(super) struct Places {
+    /// Where the entry begins: at its `[[keys]]`, or the `{` of an inline one.
+    pub(super) start: usize,
     pub(super) id: Span,
     pub(super) hash: Span,
     pub(super) role: Span,
@@ -162,7 +164,13 @@ fn entry(table: &Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Option<Entry>
         previous: previous_hash.as_ref().map(|(digest, _)| *digest).zip(previous_expires_at),
     };
     let previous_hash = previous_hash.map(|(_, place)| place);
-    let places = Places { id: id_place, hash: hash_place, role: role_place, previous_hash };
+    let places = Places {
+        start: table.span().start,
+        id: id_place,
+        hash: hash_place,
+        role: role_place,
+        previous_hash,
+    };
     Some(Entry { record, places })
 }
 

@@ -85,13 +85,21 @@ impl KeyFile<'_> {
 
     /// The keys in `text`, if it has no fault.
     pub(super) fn check(&self, text: &str) -> Result<LoadedKeys, Report> {
+        self.check_with_places(text).map(|(keys, _)| keys)
+    }
+
+    /// The keys in `text`, if it has no fault, and where the entry of each begins.
+    pub(super) fn check_with_places(&self, text: &str) -> Result<(LoadedKeys, Vec<usize>), Report> {
         let (entries, mut faults) = entries::parse(text);
         let (records, places): (Vec<_>, Vec<_>) =
             entries.into_iter().map(|Entry { record, places }| (record, places)).unzip();
         let (hasher, format) = (self.hasher.clone(), self.format.clone());
         let table = KeyTable::build(&records, self.roles, hasher, format);
         match table {
-            Ok(table) if faults.is_empty() => Ok(LoadedKeys { records, table }),
+            Ok(table) if faults.is_empty() => {
+                let starts = places.iter().map(|places| places.start).collect();
+                Ok((LoadedKeys { records, table }, starts))
+            }
             result => {
                 for error in result.err().unwrap_or_default() {
                     let (record, places) = (&records[error.record], &places[error.record]);

@@ -287,6 +287,21 @@ fn the_last_who_may_manage_everybodys_keys_is_guarded() {
 }
 
 #[test]
+fn what_would_not_load_is_never_written() {
+    let bench = Bench::new();
+    let (a, _) = (bench.add("secret-a", "a").unwrap(), bench.add("secret-b", "b").unwrap());
+    let read = |name: &str| fs::read(bench.folder.path().join(name)).unwrap();
+    let before = (read("keys.toml"), read("audit.jsonl"));
+    // With the way before it, the name is longer than a field may be.
+    let by = Actor { user: Label::new(&"x".repeat(255)).unwrap(), ..carol() };
+    let terms = Terms { by: &by, expected: None, may_leave_no_admin: true };
+    let which = Which::Exactly(&a.id);
+    let refused = bench.with(|store| store.change(which, &disable("lost"), terms)).unwrap_err();
+    assert!(matches!(refused, StoreError::Faults(_)), "{refused}");
+    assert_eq!((read("keys.toml"), read("audit.jsonl")), before);
+}
+
+#[test]
 fn a_program_never_means_a_key_by_the_beginning_of_its_id() {
     let bench = Bench::new();
     let made = bench.add("secret-a", "a").unwrap();
