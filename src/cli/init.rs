@@ -32,7 +32,7 @@ pub(super) struct Init {
     /// Whose the first key is; whoever runs this, unless given.
     #[arg(long, value_parser = UserName::new)]
     user: Option<UserName>,
-    /// The service behind: "http://127.0.0.1:3000", "https://app.internal", "unix:/run/app.sock".
+    /// The service behind, as an endpoint is written: "http://HOST:PORT", "unix:/run/app.sock".
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
     upstream: String,
     /// Print the key as JSON, with all that is known of it.

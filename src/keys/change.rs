@@ -198,6 +198,22 @@ impl Revision {
     }
 }
 
+impl Revision {
+    /// Reads what `Display` writes; nothing if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut revision = [0; REVISION_BYTES];
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 2 * REVISION_BYTES || !text.bytes().all(is_hex) {
+            return None;
+        }
+        for (byte, pair) in revision.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let digit = |place: usize| char::from(pair[place]).to_digit(16);
+            *byte = (digit(0)? << 4 | digit(1)?) as u8;
+        }
+        Some(Self(revision))
+    }
+}
+
 impl Display for Revision {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

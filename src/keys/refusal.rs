@@ -24,6 +24,8 @@ pub enum AddFault {
     UnknownRole(Option<RoleName>),
     /// It would end before it begins.
     ExpiryPast,
+    /// Something that is kept and shown holds a key: the label, say.
+    HoldsKey(&'static str),
 }
 
 impl Display for AddFault {
@@ -38,6 +40,12 @@ impl Display for AddFault {
             Self::UnknownRole(None) => f.write_str("the configuration does not declare this role"),
             Self::UnknownRole(Some(meant)) => {
                 write!(f, "the configuration does not declare this role; did you mean `{meant}`?")
+            }
+            Self::HoldsKey(what) => {
+                write!(
+                    f,
+                    "the {what} holds a key, or what looks like one; leave it out: it would be kept and shown"
+                )
             }
             Self::ExpiryPast => f.write_str("the time at which the key ends is not in the future"),
         }

@@ -7,20 +7,23 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::change::Change;
-use super::file::closest_role;
+use super::file::{KeyFile, LoadedKeys, closest_role};
 use super::format::Digest;
+use super::mask;
 use super::refusal::{AddFault, StoreError};
 use super::store::NewKey;
+use super::table::Rejection;
 use super::{KeyRecord, KeyState};
 use crate::identity::{AdminScope, KeyId, Roles};
 
 /// Refuses `new` keys that cannot stand beside `records`.
 pub(super) fn check_new(
-    roles: &Roles,
-    records: &[KeyRecord],
+    file: &KeyFile<'_>,
+    keys: &LoadedKeys,
     new: &[NewKey],
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let (roles, records) = (file.roles, &keys.records);
     let mut faults = Vec::new();
     let known: HashMap<&Digest, &KeyId> = records
         .iter()
@@ -42,6 +45,12 @@ pub(super) fn check_new(
         if key.expires_at.is_some_and(|end| end <= now) {
             faults.push((place, AddFault::ExpiryPast));
         }
+        for (what, text) in [("user name", key.user.as_str()), ("label", key.label.as_str())] {
+            let is_its_own = |word: &str| file.hasher.digest(word.as_bytes()) == key.hash;
+            if holds_key(file, keys, text) || words(text).any(is_its_own) {
+                faults.push((place, AddFault::HoldsKey(what)));
+            }
+        }
         if let Some(&id) = known.get(&key.hash) {
             faults.push((place, AddFault::SameKey(id.clone())));
         } else if let Some(&id) = labels.get(&(&key.user, &key.label)) {
@@ -53,13 +62,14 @@ pub(super) fn check_new(
 
 /// Refuses what a key at `place` may not become.
 pub(super) fn check_change(
-    roles: &Roles,
-    records: &[KeyRecord],
+    file: &KeyFile<'_>,
+    keys: &LoadedKeys,
     place: usize,
     change: &Change,
     after: Option<&KeyRecord>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let (roles, records) = (file.roles, &keys.records);
     let before = &records[place];
     let Some(after) = after else {
         let may_go = !before.enabled || matches!(change, Change::Delete { force: true });
@@ -80,6 +90,12 @@ pub(super) fn check_change(
     if after.expires_at != before.expires_at && after.expires_at.is_some_and(|end| end <= now) {
         faults.push(AddFault::ExpiryPast);
     }
+    let label = (after.label != before.label).then_some(&after.label);
+    for (what, text) in [("label", label), ("reason", change.reason())] {
+        if text.is_some_and(|text| holds_key(file, keys, text.as_str())) {
+            faults.push(AddFault::HoldsKey(what));
+        }
+    }
     let holds = |record: &KeyRecord, digest: &Digest| {
         record.hash == *digest || record.previous.is_some_and(|(old, _)| old == *digest)
     };
@@ -92,6 +108,20 @@ pub(super) fn check_change(
         return Ok(());
     }
     Err(StoreError::Refused(faults.into_iter().map(|fault| (0, fault)).collect()))
+}
+
+/// Whether `text`, which is going to be kept and shown, holds a key: one that is stored, wherever it was made, or
+/// what has the shape of one made here.
+fn holds_key(file: &KeyFile<'_>, keys: &LoadedKeys, text: &str) -> bool {
+    let is_stored =
+        |word: &str| !matches!(keys.table.lookup(word.as_bytes(), 0), Err(Rejection::Unknown));
+    mask::holds_key(text, file.format.prefix()) || words(text).any(is_stored)
+}
+
+/// What in `text` could be a whole key.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let around = |c: char| matches!(c, '"' | '\'' | '`' | ',' | '.' | ':' | ';' | '(' | ')');
+    text.split_whitespace().flat_map(move |word| [word, word.trim_matches(around)])
 }
 
 /// Whether no key is left that may manage everybody's once the one at `place` is as `after` says.

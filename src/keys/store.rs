@@ -139,7 +139,7 @@ impl<'a> Store<'a> {
         };
         let text = before.as_deref().unwrap_or("keys = []\n");
         let (keys, starts) = self.file.check_with_places(text).map_err(StoreError::Faults)?;
-        rules::check_new(self.file.roles, &keys.records, new, now())?;
+        rules::check_new(&self.file, &keys, new, now())?;
         let added = records_of(&keys.records, new)?;
         let edited = edit::append(text, starts.first().copied(), &added)?;
         if how.run == Run::Real && !added.is_empty() {
@@ -171,8 +171,8 @@ impl<'a> Store<'a> {
         let locked = Locked::acquire(self.file.path).map_err(StoreError::File)?;
         let text = self.file.read().map_err(StoreError::Faults)?;
         let (keys, starts) = self.file.check_with_places(&text).map_err(StoreError::Faults)?;
-        let records = keys.records;
-        let place = which.place(&records)?;
+        let records = &keys.records;
+        let place = which.place(records)?;
         let before = &records[place];
         if terms.expected.is_some_and(|expected| expected != Revision::of(before)) {
             return Err(StoreError::Changed(Box::new(before.clone())));
@@ -180,12 +180,12 @@ impl<'a> Store<'a> {
         let now = now();
         let after = change.apply(before, terms.by, now);
         let leaves_no_admin =
-            rules::leaves_no_admin(&records, place, after.as_ref(), self.file.roles, now);
+            rules::leaves_no_admin(records, place, after.as_ref(), self.file.roles, now);
         let changed = Changed { before: before.clone(), after, leaves_no_admin };
         if changed.after.as_ref() == Some(before) {
             return Ok(changed);
         }
-        rules::check_change(self.file.roles, &records, place, change, changed.after.as_ref(), now)?;
+        rules::check_change(&self.file, &keys, place, change, changed.after.as_ref(), now)?;
         if leaves_no_admin && !terms.may_leave_no_admin {
             return Err(StoreError::LastAdmin(before.id.clone()));
         }

@@ -248,6 +248,10 @@ fn a_change_that_was_thought_of_for_another_state_is_refused() {
     let bench = Bench::new();
     let made = bench.add("secret-a", "a").unwrap();
     let seen = Revision::of(&made);
+    assert_eq!(Revision::parse(&seen.to_string()), Some(seen));
+    for wrong in ["", "0", &"g".repeat(32), &"A".repeat(32), &"é".repeat(16)] {
+        assert_eq!(Revision::parse(wrong), None, "{wrong}");
+    }
     let on = |change, expected| bench.change_on(&made.id, change, Some(expected), true);
     let disabled = on(disable("lost"), seen).unwrap().after.unwrap();
     assert_ne!(Revision::of(&disabled), seen);
@@ -264,7 +268,7 @@ fn the_last_who_may_manage_everybodys_keys_is_guarded() {
     let bench = Bench::new();
     let admin = |key: &str| {
         let role = RoleName::new("admin").unwrap();
-        bench.add_new(NewKey { role, ..bench.new_key(key, key) }).unwrap()
+        bench.add_new(NewKey { role, ..bench.new_key(key, &key[6..]) }).unwrap()
     };
     let (first, second, viewer) =
         (admin("secret-1"), admin("secret-2"), bench.add("secret-3", "v").unwrap());
@@ -284,6 +288,27 @@ fn the_last_who_may_manage_everybodys_keys_is_guarded() {
     assert!(forced.leaves_no_admin);
     // Where there is none, none is lost.
     assert!(!ask(&second.id, disable("lost")).unwrap().leaves_no_admin);
+}
+
+#[test]
+fn a_key_is_not_kept_in_a_text_that_is_shown() {
+    let bench = Bench::new();
+    let made = bench.add("secret-a", "a").unwrap();
+    let ours = format!("kw_{}", "x".repeat(36));
+    for text in ["secret-a", "it was 'secret-a'.", "(secret-a)", &ours, &format!("old:{ours}")] {
+        check_refusal(bench.change(&made.id, disable(text)), AddFault::HoldsKey("reason"));
+        let label = Some(Label::new(text).unwrap());
+        let update = update(Update { label, ..Update::default() });
+        check_refusal(bench.change(&made.id, update), AddFault::HoldsKey("label"));
+        check_refusal(bench.add("secret-b", text), AddFault::HoldsKey("label"));
+    }
+    // Columns that were mixed up.
+    check_refusal(bench.add("secret-b", "secret-b"), AddFault::HoldsKey("label"));
+    let user = UserName::new("secret-a").unwrap();
+    let mixed = NewKey { user, ..bench.new_key("secret-b", "b") };
+    check_refusal(bench.add_new(mixed), AddFault::HoldsKey("user name"));
+    assert_eq!(bench.stored(), std::slice::from_ref(&made));
+    bench.change(&made.id, disable("secret agents, kw_Start")).unwrap();
 }
 
 #[test]
