@@ -88,7 +88,7 @@ const RULES: &[Rule] = &[
     Rule {
         names: &["expose"],
         within: &[],
-        except: &["redact.rs", "keys/format.rs", "auth/", "cli/keys", "cli/demo"],
+        except: &["redact.rs", "keys/format.rs", "auth/", "cli/keys", "cli/making.rs", "cli/demo"],
         way_out: "a secret is opened where it is digested and where a new one is shown once: pass the Secret on instead",
     },
 ];
