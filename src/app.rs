@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow};
 use crate::diagnostics::Report;
 use crate::reload::{self, Loaded, Reloader};
+use crate::server::control::Control;
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
 use crate::systemd;
@@ -113,10 +114,13 @@ impl App {
             End::Succeeded => timeouts.takeover,
         };
         let cut = runtime.block_on(async {
+            let workers = server.control();
             let mut stopping = server.stop(Instant::now() + longest)?;
             loop {
                 tokio::select! {
                     cut = stopping.cut() => return cut,
+                    // What is in flight may be so for long, and is to end with its key here, too.
+                    () = reloader.changed() => look(&mut reloader, &shared, &workers).await,
                     () = signals.end.recv() => stopping.hurry(Instant::now() + timeouts.shutdown),
                 }
             }
@@ -149,6 +153,7 @@ async fn control(
 ) -> End {
     let (mut checks, mut names) = (HealthChecks::default(), Names::default());
     let mut handover: Option<Handover> = None;
+    let workers = server.control();
     loop {
         let snapshot = shared.current().load_full();
         checks.follow(&snapshot.upstreams);
@@ -163,13 +168,24 @@ async fn control(
                     tracing::error!(%error, "the new process did not take over; this one goes on serving");
                 }
             },
-            _ = signals.hangup.recv() => reloader.reload(shared),
+            _ = signals.hangup.recv() => {
+                if reloader.reload(shared) {
+                    workers.close_revoked().await;
+                }
+            }
             _ = signals.reopen.recv() => {
                 log.reopen();
                 tracing::info!("access log reopened");
             }
-            () = reloader.changed() => reloader.look(shared),
+            () = reloader.changed() => look(reloader, shared, &workers).await,
         }
+    }
+}
+
+/// Reloads if a file has changed. What a key held open that is no longer good ends with that.
+async fn look(reloader: &mut Reloader, shared: &Shared, workers: &Control) {
+    if reloader.look(shared) {
+        workers.close_revoked().await;
     }
 }
 

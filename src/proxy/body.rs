@@ -250,10 +250,10 @@ impl Body for ResponseBody {
         };
         let polled = exchange.poll_frame(cx);
         context.awaits_upstream(polled.is_pending());
+        if let Some(end) = context.end() {
+            return Poll::Ready(Some(Err(context.break_off(end))));
+        }
         match polled {
-            _ if context.connection().deadline().is_over() => {
-                Poll::Ready(Some(Err(context.break_off(Refusal::RequestDeadline))))
-            }
             Poll::Pending if context.connection().deadline().has_passed() => {
                 let is_clients = context.upload().is_some_and(Upload::awaits_client);
                 let refusal =

@@ -13,10 +13,12 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::body::{BrokenBody, RequestBody, Upload};
 use super::error::Refusal;
+use super::in_flight::Place;
 use super::request_id::{self, X_REQUEST_ID};
 use super::upgrade::{Asked, Wish};
 use super::{Proxy, forwarded, grpc};
 use crate::identity::Identity;
+use crate::keys::table::Found;
 use crate::policy::routes::{Route, RouteTable};
 use crate::redact::Redactor;
 use crate::server::connection::ConnectionInfo;
@@ -44,7 +46,8 @@ pub struct RequestContext {
     /// The method and the target as they came; `None` if the head could not be read.
     line: Option<(Method, Uri)>,
     route: Option<usize>,
-    identity: Option<Arc<Identity>>,
+    /// Among the requests in flight, if somebody's key let it in.
+    place: Option<Place>,
     endpoint: Option<Arc<Endpoint>>,
     /// When the exchange with this endpoint began.
     attempt_started: Instant,
@@ -106,7 +109,7 @@ impl RequestContext {
             client,
             line: head.map(|head| (head.method.clone(), head.uri.clone())),
             route: None,
-            identity: None,
+            place: None,
             endpoint: None,
             admitted: None,
             upload: None,
@@ -162,7 +165,7 @@ impl RequestContext {
 
     /// Whole seconds since the Unix epoch, at the start of the request.
     pub(super) fn started_unix_s(&self) -> i64 {
-        (self.proxy.clock.unix_micros(self.started) / 1_000_000) as i64
+        self.proxy.unix_s(self.started)
     }
 
     /// Whether the peer's word for others is taken.
@@ -174,8 +177,9 @@ impl RequestContext {
         self.route = route.map(Route::place);
     }
 
-    pub(super) fn saw_identity(&mut self, identity: Option<&Arc<Identity>>) {
-        self.identity = identity.cloned();
+    /// Notes the key that lets it in. From now on the request is found when that is no longer good.
+    pub(super) fn saw_key(&mut self, found: Found<'_>) {
+        self.place = Some(self.proxy.in_flight.enter(found, &self.connection));
     }
 
     pub(super) fn saw_upload(&mut self, upload: &Rc<Upload>) {
@@ -203,13 +207,24 @@ impl RequestContext {
         self.is_grpc
     }
 
-    /// What `refusal` comes from, if its time as a whole is over: unless it is the client that was waited for.
-    pub(super) fn cause(&self, refusal: Refusal) -> Refusal {
+    /// Why all of it is over, if it is: its key is no longer good, or its time is up.
+    pub(super) fn end(&self) -> Option<Refusal> {
         let is_over = self.connection.deadline().is_over();
-        if is_over && refusal != Refusal::RequestTimeout {
-            Refusal::RequestDeadline
-        } else {
-            refusal
+        is_over.then(|| self.revoked().unwrap_or(Refusal::RequestDeadline))
+    }
+
+    /// Why its key is no longer good, if it is not.
+    pub(super) fn revoked(&self) -> Option<Refusal> {
+        let reason = self.proxy.in_flight.revoked(self.place.as_ref()?)?;
+        Some(Refusal::Unauthenticated(reason))
+    }
+
+    /// What `refusal` comes from, if all of it is over: unless its time is up, and the client was waited for.
+    pub(super) fn cause(&self, refusal: Refusal) -> Refusal {
+        match self.end() {
+            Some(Refusal::RequestDeadline) if refusal == Refusal::RequestTimeout => refusal,
+            Some(end) => end,
+            None => refusal,
         }
     }
 
@@ -326,15 +341,23 @@ impl RequestContext {
 impl Drop for RequestContext {
     fn drop(&mut self) {
         let ended = self.connection.now();
-        if self.code.is_none() && self.connection.deadline().is_over() {
-            self.code = Some(Refusal::RequestDeadline.problem().code);
+        if self.code.is_none() {
+            self.code = self.end().map(|end| end.problem().code);
         }
-        if self.proxy.log.is_off() {
-            return;
+        if !self.proxy.log.is_off() {
+            self.record(ended);
         }
+        if let Some(place) = self.place.take() {
+            self.proxy.in_flight.leave(&place);
+        }
+    }
+}
+
+impl RequestContext {
+    fn record(&self, ended: Instant) {
         let (redactor, routes) = self.generation.for_record();
         let target = self.line.as_ref().and_then(|(_, uri)| uri.path_and_query());
-        let identity = self.identity.as_deref();
+        let identity = self.place.as_ref().map(|place| &**place.key().identity());
         let named = self.client.map(|client| client.to_string());
         self.proxy.log.write(&Record {
             time: UNIX_EPOCH + Duration::from_micros(self.proxy.clock.unix_micros(self.started)),

@@ -169,7 +169,9 @@ async fn send_to(
                 match connect(connecting, endpoint, context).await {
                     Ok(lease) => lease,
                     Err(refusal) => {
-                        endpoint.failed(began, context.connection().now());
+                        if context.revoked().is_none() {
+                            endpoint.failed(began, context.connection().now());
+                        }
                         return Err(refusal);
                     }
                 }
@@ -274,6 +276,9 @@ async fn answer(
             Err(fault) => fault,
         },
         Some(Err(fault)) => fault,
+        None if let Some(refusal) = context.revoked() => {
+            return Err(Failure { kind: Kind::OfClient, refusal });
+        }
         None if upload.is_some_and(|upload| upload.awaits_client()) => {
             return Err(Failure { kind: Kind::OfClient, refusal: Refusal::RequestTimeout });
         }

@@ -22,6 +22,7 @@ mod forward;
 pub mod forwarded;
 mod grpc;
 mod headers;
+pub mod in_flight;
 mod redirect;
 pub mod request_id;
 pub mod tunnel;
@@ -60,6 +61,7 @@ use context::RequestContext;
 use error::Refusal;
 use forward::Outgoing;
 use headers::{Survey, Vouched};
+use in_flight::{Closing, InFlight};
 use request_id::RequestIds;
 use tunnel::Tunnel;
 use upgrade::Asked;
@@ -71,6 +73,7 @@ pub struct Proxy {
     request_ids: RequestIds,
     balancer: Balancer,
     client: Client,
+    in_flight: InFlight,
     tunnels: Arc<TunnelLimit>,
     log: WorkerLog,
 }
@@ -91,6 +94,7 @@ impl Proxy {
             request_ids: RequestIds::new()?,
             balancer: Balancer::new()?,
             client: Client::default(),
+            in_flight: InFlight::default(),
             tunnels,
             log,
         })
@@ -101,10 +105,24 @@ impl Proxy {
         Arc::clone(self.snapshots.borrow_mut().load())
     }
 
-    /// What a worker does now and then: close idle connections to endpoints, hand over the log.
+    /// What a worker does now and then: close idle connections to endpoints and what expired keys hold open, hand over
+    /// the log.
     pub fn tick(&self, now: Instant) {
         self.client.prune(now, self.snapshot().pool_limits);
+        self.in_flight.close_expired(self.unix_s(now));
+        self.in_flight.prune();
         self.log.flush();
+    }
+
+    /// Closes what keys hold open that are no longer good in the current snapshot, and says so to `closing`.
+    pub fn close_revoked(&self, closing: &Closing) {
+        let now_unix_s = self.unix_s(Instant::now());
+        self.in_flight.close_revoked(&self.snapshot().keys, now_unix_s, closing);
+    }
+
+    /// `at` in whole seconds since the Unix epoch.
+    fn unix_s(&self, at: Instant) -> i64 {
+        (self.clock.unix_micros(at) / 1_000_000) as i64
     }
 
     /// Answers one request.
@@ -221,7 +239,10 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
         return Ok((permit, survey));
     }
     let caller = authenticate(taken, &snapshot.keys, context.started_unix_s());
-    context.saw_identity(caller.as_ref().ok());
+    if let Ok(found) = caller {
+        context.saw_key(found);
+    }
+    let caller = caller.map(|found| Arc::clone(found.identity()));
     let permit = authorize(route, &head.method, caller, context.connection().peer().names())?;
     Ok((permit, survey))
 }

@@ -9,6 +9,7 @@ mod acceptor;
 mod answer;
 pub mod body;
 pub mod connection;
+pub mod control;
 mod handshake;
 mod http1;
 mod http2;
@@ -34,6 +35,7 @@ use crate::limit::{ConnectionLimit, TunnelLimit};
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::AccessLog;
 use acceptor::Acceptor;
+use control::Control;
 use listeners::Listeners;
 
 /// What is done with the connections to an address.
@@ -52,6 +54,7 @@ pub struct Server {
     redirecting: Vec<SocketAddr>,
     /// Those the acceptor listens on, for a process that takes over.
     sockets: Vec<TcpListener>,
+    control: Control,
     stop: watch::Sender<Stop>,
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<io::Result<usize>>>,
@@ -94,21 +97,24 @@ pub fn start(
     let sockets = sockets.collect::<io::Result<_>>()?;
     let (stop, stopped) = watch::channel(None);
     let mut handles = Vec::new();
+    let mut orders = Vec::new();
     let mut workers = Vec::new();
     let tunnels = Arc::new(TunnelLimit::default());
     for number in 0..server.workers.get() {
-        let (handle, worker) = worker::pair();
+        let (handle, give_order, worker) = worker::parts();
         let (shared, tunnels) = (Arc::clone(shared), Arc::clone(&tunnels));
         let (log, stopped) = (log.worker(), stopped.clone());
         let run = move || worker.run(&shared, tunnels, log, &stopped);
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
         handles.push(handle);
+        orders.push(give_order);
     }
     let limit = ConnectionLimit::new(server.limits.connections);
     let shared = Arc::clone(shared);
     let accept = move || accept(listeners, handles, limit, shared, stopped);
     let acceptor = thread::Builder::new().name("acceptor".to_owned()).spawn(accept)?;
-    Ok(Server { addresses, redirecting, sockets, stop, acceptor, workers })
+    let control = Control::of(orders);
+    Ok(Server { addresses, redirecting, sockets, control, stop, acceptor, workers })
 }
 
 impl Server {
@@ -120,6 +126,11 @@ impl Server {
     /// Where it sends clients to https.
     pub fn redirecting(&self) -> &[SocketAddr] {
         &self.redirecting
+    }
+
+    /// What can be asked of its workers, as long as they run.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// The sockets it listens on, for a process that takes over.

@@ -19,6 +19,7 @@ use super::connection::ConnectionInfo;
 use super::{Purpose, Stop, handshake, http1, http2};
 use crate::limit::{ConnectionSlot, TunnelLimit};
 use crate::proxy::Proxy;
+use crate::proxy::in_flight::Closing;
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::WorkerLog;
 use crate::tls::Protocol;
@@ -44,6 +45,16 @@ pub(super) struct WorkerHandle {
     connections: Arc<AtomicUsize>,
 }
 
+/// What the control plane asks of a worker (see [`Control`](super::control::Control)).
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Close what keys hold open that are no longer good.
+    CloseRevoked(Closing),
+}
+
+/// Orders on their way to a worker; whoever gives more waits.
+const ORDERS: usize = 16;
+
 impl WorkerHandle {
     /// Open connections, those on their way too.
     pub(super) fn connections(&self) -> usize {
@@ -61,15 +72,19 @@ impl WorkerHandle {
 /// What is left of a worker's connections once the handle is dropped.
 pub(super) struct Worker {
     arrivals: Receiver<Arrival>,
+    orders: Receiver<Order>,
     connections: Arc<AtomicUsize>,
 }
 
-pub(super) fn pair() -> (WorkerHandle, Worker) {
+/// A worker, the acceptor's side of it, and the control plane's.
+pub(super) fn parts() -> (WorkerHandle, Sender<Order>, Worker) {
     let (sender, arrivals) = channel(ARRIVING);
+    let (give_order, orders) = channel(ORDERS);
     let connections = Arc::new(AtomicUsize::new(0));
     (
         WorkerHandle { arrivals: sender, connections: Arc::clone(&connections) },
-        Worker { arrivals, connections },
+        give_order,
+        Worker { arrivals, orders, connections },
     )
 }
 
@@ -106,6 +121,7 @@ impl Worker {
                     Some(arrival) => self.spawn(arrival, proxy, drain),
                     None => return,
                 },
+                Some(order) = self.orders.recv() => order.obey(proxy),
                 now = tick.tick() => proxy.tick(now.into_std()),
             }
         }
@@ -134,11 +150,22 @@ impl Worker {
         });
     }
 
-    async fn finish(&self, proxy: &Proxy, stop: &watch::Receiver<Stop>) {
+    async fn finish(&mut self, proxy: &Proxy, stop: &watch::Receiver<Stop>) {
         let is_time_left = || stop.borrow().is_none_or(|end| Instant::now() < end);
         while self.connections.load(Ordering::Relaxed) > 0 && is_time_left() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::select! {
+                Some(order) = self.orders.recv() => order.obey(proxy),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
             proxy.tick(Instant::now());
+        }
+    }
+}
+
+impl Order {
+    fn obey(self, proxy: &Proxy) {
+        match self {
+            Self::CloseRevoked(closing) => proxy.close_revoked(&closing),
         }
     }
 }

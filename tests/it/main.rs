@@ -11,6 +11,7 @@ mod auth;
 mod browser;
 mod check;
 mod cli;
+mod closing;
 mod demo;
 mod framing;
 mod generations;
