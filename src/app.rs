@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow};
+use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, UsageFile as Kept};
 use crate::diagnostics::Report;
 use crate::reload::{self, Loaded, Reloader};
 use crate::server::control::Control;
@@ -24,9 +24,13 @@ use crate::telemetry::Format;
 use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
 use crate::upstream::health::HealthChecks;
 use crate::upstream::names::Names;
+use crate::usage::recorder::{self, Recorder, Usage};
 
 /// How long the access log may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the last usage of keys may take to be kept.
+const USAGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the program does not start.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub struct App {
     shared: Arc<Shared>,
     server: Server,
     log: AccessLog,
+    usage: Usage,
+    recorder: Recorder,
     reloader: Reloader,
 }
 
@@ -71,9 +77,11 @@ impl App {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let signals = runtime.block_on(async { Signals::listen() })?;
         let log = access_log(&config.log)?;
+        let Kept { path, interval } = &config.keys.usage;
+        let (usage, reports, recorder) = recorder::start(path.as_deref(), *interval)?;
         let (count, routes) = (keys.records.len(), config.routes.routes().len());
         let shared = Arc::new(Shared::new(config, keys.table, tls, targets));
-        let server = server::start(&shared, &log, handed_over.unwrap_or_default())?;
+        let server = server::start(&shared, &log, &reports, handed_over.unwrap_or_default())?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
         }
@@ -88,12 +96,22 @@ impl App {
                 tracing::info!("took over");
             }
         }
-        Ok(Self { runtime, signals, server, log, shared, reloader })
+        Ok(Self { runtime, signals, server, log, usage, recorder, shared, reloader })
     }
 
     /// Where it serves.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.server.addresses()
+    }
+
+    /// What can be asked of its workers.
+    pub fn workers(&self) -> Control {
+        self.server.control()
+    }
+
+    /// What its keys are used for.
+    pub fn usage(&self) -> Usage {
+        self.usage.clone()
     }
 
     /// Runs until SIGTERM or SIGINT, or until another process has taken over; then lets what is in flight end, and
@@ -102,7 +120,7 @@ impl App {
     /// # Errors
     /// What the system refused; the access log's last lines could not be written.
     pub fn run(self) -> io::Result<()> {
-        let Self { runtime, mut signals, shared, server, log, mut reloader } = self;
+        let Self { runtime, mut signals, shared, server, log, recorder, mut reloader, .. } = self;
         let end = runtime.block_on(control(&mut signals, &mut reloader, &shared, &server, &log));
         let timeouts = shared.current().load().config.server.timeouts.clone();
         let longest = match end {
@@ -127,6 +145,7 @@ impl App {
         })?;
         // A name that is just being looked up must not hold up the end.
         runtime.shutdown_background();
+        recorder.finish(USAGE_PATIENCE);
         log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
         match cut {
             0 => tracing::info!("stopped"),

@@ -268,6 +268,17 @@ pub struct Keys {
     pub prefix: Prefix,
     /// With it, keys are kept as HMAC-SHA-256; `pepper = "${NAME}"`.
     pub pepper: Option<Arc<Pepper>>,
+    /// Where their usage is kept.
+    pub usage: UsageFile,
+}
+
+/// Where and how often the usage of keys is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageFile {
+    /// The file; without one it is known to the running process alone.
+    pub path: Option<PathBuf>,
+    /// The longest time in which nothing is written though there is something new.
+    pub interval: Duration,
 }
 
 /// `[auth]`

@@ -254,6 +254,10 @@ pub(super) struct Keys {
     pub(super) prefix: Field<String>,
     /// Keep keys as HMAC-SHA-256 with this secret, which must come from the environment: "${NAME}".
     pub(super) pepper: Field<String>,
+    /// Where the usage of keys is kept, relative to this file, or "off". Default: beside the store, keys.usage.jsonl.
+    pub(super) usage: Field<String>,
+    /// How often it is written. Default: "30s".
+    pub(super) usage_interval: Field<String>,
 }
 
 /// Where a request carries its key.

@@ -19,7 +19,8 @@ use super::check::Check;
 use super::interpolate::{Problem, ProblemKind, variable};
 use super::raw::{self, Field, Section, Table};
 use super::{
-    AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, UpstreamTls, limits,
+    AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, UpstreamTls, UsageFile,
+    limits,
 };
 use crate::diagnostics::Report;
 use crate::keys::format::{Pepper, Prefix};
@@ -108,7 +109,13 @@ fn keys(check: &mut Check<'_>, section: Section<raw::Keys>) -> Option<Keys> {
         },
     };
     let pepper = pepper(check, raw.pepper);
-    Some(Keys { store, prefix: prefix?, pepper })
+    let interval = check.duration(raw.usage_interval, &limits::USAGE_INTERVAL);
+    let path = match check.text(raw.usage) {
+        None => Some(store.with_extension("usage.jsonl")),
+        Some(text) if text.value == "off" => None,
+        Some(text) => Some(check.path(&text)),
+    };
+    Some(Keys { store, prefix: prefix?, pepper, usage: UsageFile { path, interval } })
 }
 
 /// A pepper goes from the environment into a [`Secret`], past the texts that may be shown.

@@ -27,6 +27,7 @@ use crate::telemetry::record::Record;
 use crate::upstream::Endpoint;
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::load::Admitted;
+use crate::usage::cell::Ended;
 
 /// The code of a request whose client left: before it was answered, and there is no status then, or in a tunnel.
 pub(super) const CLIENT_LEFT: &str = "client_left";
@@ -179,7 +180,11 @@ impl RequestContext {
 
     /// Notes the key that lets it in. From now on the request is found when that is no longer good.
     pub(super) fn saw_key(&mut self, found: Found<'_>) {
-        self.place = Some(self.proxy.in_flight.enter(found, &self.connection));
+        let (_, routes) = self.generation.for_record();
+        let place = self.proxy.in_flight.enter(found, routes, &self.connection);
+        let begun = self.proxy.clock.unix_micros(self.started);
+        place.key().usage().begin(begun, self.client(), self.route);
+        self.place = Some(place);
     }
 
     pub(super) fn saw_upload(&mut self, upload: &Rc<Upload>) {
@@ -348,12 +353,23 @@ impl Drop for RequestContext {
             self.record(ended);
         }
         if let Some(place) = self.place.take() {
+            place.key().usage().end(Ended {
+                status: self.status.map(|status| status.as_u16()),
+                client: self.client(),
+                route: self.route,
+                bytes_in: self.bytes_in(),
+                bytes_out: self.bytes_out,
+            });
             self.proxy.in_flight.leave(&place);
         }
     }
 }
 
 impl RequestContext {
+    fn bytes_in(&self) -> u64 {
+        self.upload.as_ref().map_or(self.tunnelled_in, |upload| upload.bytes())
+    }
+
     fn record(&self, ended: Instant) {
         let (redactor, routes) = self.generation.for_record();
         let target = self.line.as_ref().and_then(|(_, uri)| uri.path_and_query());
@@ -372,7 +388,7 @@ impl RequestContext {
             key_id: identity.map(Identity::key_id),
             route: self.route.map(|place| routes.routes()[place].pattern()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.name()),
-            bytes_in: self.upload.as_ref().map_or(self.tunnelled_in, |upload| upload.bytes()),
+            bytes_in: self.bytes_in(),
             bytes_out: self.bytes_out,
             duration: ended.saturating_duration_since(self.started),
             upstream: self.upstream,

@@ -1,5 +1,5 @@
 //! The requests of one worker that somebody's key let in, each until its answer or tunnel has ended, so that they can be
-//! closed when the key is no longer good.
+//! closed when the key is no longer good; and what becomes of the key is counted with them.
 //!
 //! A key in use is known by the very entry of the table that let it in: a secret before a rotation is another than the
 //! one behind it, and a table that was made anew has new ones. What is asked of a newer table is the digest.
@@ -15,13 +15,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use slab::Slab;
 use tokio::sync::mpsc::Sender;
 
 use crate::auth::Unauthenticated;
 use crate::identity::Identity;
 use crate::keys::table::{Found, KeyTable};
+use crate::policy::routes::RouteTable;
 use crate::server::connection::ConnectionInfo;
+use crate::usage::Report;
+use crate::usage::cell::UsageCell;
 
 /// What a worker closed of one key.
 #[derive(Debug)]
@@ -44,16 +48,36 @@ pub(super) struct KeyInUse {
     expires_unix_s: Cell<Option<i64>>,
     /// How many requests of it are in flight here.
     requests: Cell<usize>,
+    /// How many that were by the last report.
+    reported: Cell<usize>,
+    usage: UsageCell,
 }
 
 impl KeyInUse {
-    fn new(found: Found<'_>) -> Self {
+    fn new(found: Found<'_>, routes: &Arc<RouteTable>) -> Self {
         Self {
+            reported: Cell::new(0),
+            usage: UsageCell::new(routes, found.is_previous()),
             identity: Arc::clone(found.identity()),
             digest: *found.digest(),
             expires_unix_s: Cell::new(found.expires_unix_s()),
             requests: Cell::new(0),
         }
+    }
+
+    /// What becomes of its requests.
+    pub(super) fn usage(&self) -> &UsageCell {
+        &self.usage
+    }
+
+    /// What is new since the last report, if anything is.
+    fn report(&self, now: Timestamp) -> Option<Report> {
+        let in_flight = self.requests.get() as i64 - self.reported.get() as i64;
+        if in_flight == 0 && self.usage.is_empty() {
+            return None;
+        }
+        self.reported.set(self.requests.get());
+        Some(Report { identity: Arc::clone(&self.identity), new: self.usage.take(now), in_flight })
     }
 
     /// Who uses it.
@@ -92,19 +116,33 @@ impl Place {
 pub(super) struct InFlight {
     /// By the address of the identity, which lives as long as its entry here, and whether the secret is a previous one.
     keys: RefCell<HashMap<usize, Rc<KeyInUse>, BuildHasherDefault<Address>>>,
+    /// Keys whose place was taken: the routes are others now, and requests on those before are still in flight.
+    replaced: RefCell<Vec<Rc<KeyInUse>>>,
     requests: RefCell<Slab<Request>>,
     /// When the first of the keys in flight expires, or earlier.
     next_expiry_unix_s: Cell<Option<i64>>,
 }
 
 impl InFlight {
-    /// `found` has let in the request on `connection`.
-    pub(super) fn enter(&self, found: Found<'_>, connection: &Rc<ConnectionInfo>) -> Place {
+    /// `found` has let in the request on `connection`, whose route is in `routes`.
+    pub(super) fn enter(
+        &self,
+        found: Found<'_>,
+        routes: &Arc<RouteTable>,
+        connection: &Rc<ConnectionInfo>,
+    ) -> Place {
         // Identities are aligned to more than a byte: the lowest bit is free.
         let address = Arc::as_ptr(found.identity()).addr() | usize::from(found.is_previous());
         let key = match self.keys.borrow_mut().entry(address) {
-            Entry::Occupied(known) => Rc::clone(known.get()),
-            Entry::Vacant(vacant) => Rc::clone(vacant.insert(Rc::new(KeyInUse::new(found)))),
+            Entry::Occupied(known) if known.get().usage.is_of(routes) => Rc::clone(known.get()),
+            Entry::Occupied(mut known) => {
+                let other = Rc::new(KeyInUse::new(found, routes));
+                self.replaced.borrow_mut().push(known.insert(Rc::clone(&other)));
+                other
+            }
+            Entry::Vacant(vacant) => {
+                Rc::clone(vacant.insert(Rc::new(KeyInUse::new(found, routes))))
+            }
         };
         key.requests.set(key.requests.get() + 1);
         self.expect(key.expires_unix_s.get());
@@ -154,16 +192,24 @@ impl InFlight {
         self.close(None, |key| {
             has_come(key.expires_unix_s.get()).then_some(Unauthenticated::KeyExpired)
         });
-        let keys = self.keys.borrow();
-        let in_flight = keys.values().filter(|key| key.requests.get() > 0);
+        let (keys, replaced) = (self.keys.borrow(), self.replaced.borrow());
+        let in_flight = keys.values().chain(&*replaced).filter(|key| key.requests.get() > 0);
         let expiries = in_flight.filter_map(|key| key.expires_unix_s.get());
         let to_come = expiries.filter(|&expiry| expiry > now_unix_s);
         self.next_expiry_unix_s.set(to_come.min());
     }
 
-    /// Lets go of the keys that are not in use.
-    pub(super) fn prune(&self) {
-        self.keys.borrow_mut().retain(|_, key| key.requests.get() > 0);
+    /// What is new of each key since the last time. Lets go of those that are not in use.
+    pub(super) fn report(&self) -> Vec<Report> {
+        let now = Timestamp::now();
+        let mut reports = Vec::new();
+        let mut is_in_use = |key: &Rc<KeyInUse>| {
+            reports.extend(key.report(now));
+            key.requests.get() > 0
+        };
+        self.keys.borrow_mut().retain(|_, key| is_in_use(key));
+        self.replaced.borrow_mut().retain(is_in_use);
+        reports
     }
 
     /// Closes the requests of every key that `fault` finds one with.
@@ -172,8 +218,8 @@ impl InFlight {
         closing: Option<&Closing>,
         fault: impl Fn(&KeyInUse) -> Option<Unauthenticated>,
     ) {
-        let keys = self.keys.borrow();
-        let in_flight = keys.values().filter(|key| key.requests.get() > 0);
+        let (keys, replaced) = (self.keys.borrow(), self.replaced.borrow());
+        let in_flight = keys.values().chain(&*replaced).filter(|key| key.requests.get() > 0);
         let bad = in_flight.filter_map(|key| Some((Rc::as_ptr(key), fault(key)?)));
         let bad: HashMap<_, _> = bad.collect();
         if bad.is_empty() {

@@ -28,10 +28,10 @@ pub mod request_id;
 pub mod tunnel;
 pub mod upgrade;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::header::{
@@ -56,6 +56,7 @@ use crate::upstream::client::Client;
 use crate::upstream::head::{Head, StreamHead};
 use crate::upstream::request::RequestHead;
 use crate::upstream::settings::Host;
+use crate::usage::recorder::Reports;
 use body::{RequestBody, ResponseBody, Upload};
 use context::RequestContext;
 use error::Refusal;
@@ -76,10 +77,16 @@ pub struct Proxy {
     in_flight: InFlight,
     tunnels: Arc<TunnelLimit>,
     log: WorkerLog,
+    reports: Reports,
+    /// When the next is due.
+    next_report: Cell<Instant>,
 }
 
+/// How often a worker reports what became of keys.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Proxy {
-    /// For a worker that writes to `log`; `tunnels` counts those of all workers.
+    /// For a worker that writes to `log` and reports to `reports`; `tunnels` counts those of all workers.
     ///
     /// # Errors
     /// The operating system has no randomness.
@@ -87,6 +94,7 @@ impl Proxy {
         current: Arc<ArcSwap<Snapshot>>,
         tunnels: Arc<TunnelLimit>,
         log: WorkerLog,
+        reports: Reports,
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             snapshots: RefCell::new(arc_swap::Cache::new(current)),
@@ -97,6 +105,8 @@ impl Proxy {
             in_flight: InFlight::default(),
             tunnels,
             log,
+            reports,
+            next_report: Cell::new(Instant::now()),
         })
     }
 
@@ -105,13 +115,27 @@ impl Proxy {
         Arc::clone(self.snapshots.borrow_mut().load())
     }
 
-    /// What a worker does now and then: close idle connections to endpoints and what expired keys hold open, hand over
-    /// the log.
+    /// What a worker does now and then: close idle connections to endpoints and what expired keys hold open, report,
+    /// hand over the log.
     pub fn tick(&self, now: Instant) {
         self.client.prune(now, self.snapshot().pool_limits);
         self.in_flight.close_expired(self.unix_s(now));
-        self.in_flight.prune();
+        if now >= self.next_report.get() {
+            self.next_report.set(now + REPORT_INTERVAL);
+            self.report_usage();
+        }
         self.log.flush();
+    }
+
+    /// Reports what is new of the usage of keys.
+    pub fn report_usage(&self) {
+        self.reports.send(|| self.in_flight.report());
+    }
+
+    /// The last tick and the last report, of a worker that has ended. Waits for room.
+    pub fn finish(&self) {
+        self.tick(Instant::now());
+        self.reports.send_last(self.in_flight.report());
     }
 
     /// Closes what keys hold open that are no longer good in the current snapshot, and says so to `closing`.

@@ -281,6 +281,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[server.redirect]", from.redirect != to.redirect),
         ("[server] workers", from.workers != to.workers),
         ("[server.limits] connections", from.limits.connections != to.limits.connections),
+        ("[keys] usage", old.keys.usage.path != new.keys.usage.path),
+        ("[keys] usage_interval", old.keys.usage.interval != new.keys.usage.interval),
         ("[log]", old.log != new.log),
     ];
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()

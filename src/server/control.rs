@@ -61,4 +61,20 @@ impl Control {
         let is_whole = timeout(PATIENCE, gather).await.is_ok();
         Closed { took: begun.elapsed(), is_whole, ..answer }
     }
+
+    /// Has all workers report what is new of the usage of keys. Behind that, [`Usage::settle`] waits until it is counted.
+    ///
+    /// [`Usage::settle`]: crate::usage::recorder::Usage::settle
+    pub async fn report_usage(&self) {
+        let (done, mut is_done) = channel(1);
+        let all = async {
+            for worker in self.0.iter() {
+                let _ = worker.send(Order::ReportUsage(done.clone())).await;
+            }
+            drop(done);
+            while is_done.recv().await.is_some() {}
+        };
+        // A worker that does not come to it reports later.
+        let _ = timeout(PATIENCE, all).await;
+    }
 }

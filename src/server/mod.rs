@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 use crate::limit::{ConnectionLimit, TunnelLimit};
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::AccessLog;
+use crate::usage::recorder::Reports;
 use acceptor::Acceptor;
 use control::Control;
 use listeners::Listeners;
@@ -79,6 +80,7 @@ type Listener = (TcpListener, Purpose);
 pub fn start(
     shared: &Arc<Shared>,
     log: &AccessLog,
+    reports: &Reports,
     handed_over: Vec<TcpListener>,
 ) -> io::Result<Server> {
     let snapshot = shared.current().load_full();
@@ -103,8 +105,8 @@ pub fn start(
     for number in 0..server.workers.get() {
         let (handle, give_order, worker) = worker::parts();
         let (shared, tunnels) = (Arc::clone(shared), Arc::clone(&tunnels));
-        let (log, stopped) = (log.worker(), stopped.clone());
-        let run = move || worker.run(&shared, tunnels, log, &stopped);
+        let (log, reports, stopped) = (log.worker(), reports.clone(), stopped.clone());
+        let run = move || worker.run(&shared, tunnels, log, reports, &stopped);
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
         handles.push(handle);
         orders.push(give_order);

@@ -23,6 +23,7 @@ use crate::proxy::in_flight::Closing;
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::WorkerLog;
 use crate::tls::Protocol;
+use crate::usage::recorder::Reports;
 
 /// How often a worker looks after what no request looks after.
 const TICK: Duration = Duration::from_millis(100);
@@ -50,6 +51,8 @@ pub(super) struct WorkerHandle {
 pub(super) enum Order {
     /// Close what keys hold open that are no longer good.
     CloseRevoked(Closing),
+    /// Report what is new of the usage of keys, and let go of the sender.
+    ReportUsage(Sender<()>),
 }
 
 /// Orders on their way to a worker; whoever gives more waits.
@@ -96,11 +99,13 @@ impl Worker {
         shared: &Shared,
         tunnels: Arc<TunnelLimit>,
         log: WorkerLog,
+        reports: Reports,
         stop: &watch::Receiver<Stop>,
     ) -> io::Result<usize> {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-        let proxy = Proxy::new(shared.current(), tunnels, log).map_err(io::Error::other)?;
+        let proxy =
+            Proxy::new(shared.current(), tunnels, log, reports).map_err(io::Error::other)?;
         let proxy = Rc::new(proxy);
         let drain = Rc::new(Drain::default());
         runtime.block_on(async {
@@ -108,8 +113,11 @@ impl Worker {
             drain.begin();
             self.finish(&proxy, stop).await;
         });
-        proxy.tick(Instant::now());
-        Ok(self.connections.load(Ordering::Relaxed))
+        let cut = self.connections.load(Ordering::Relaxed);
+        // What is still in flight is cut, and counted.
+        drop(runtime);
+        proxy.finish();
+        Ok(cut)
     }
 
     async fn serve(&mut self, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
@@ -166,6 +174,10 @@ impl Order {
     fn obey(self, proxy: &Proxy) {
         match self {
             Self::CloseRevoked(closing) => proxy.close_revoked(&closing),
+            Self::ReportUsage(done) => {
+                proxy.report_usage();
+                drop(done);
+            }
         }
     }
 }

@@ -44,3 +44,4 @@ mod upstream_health;
 mod upstream_http2;
 mod upstream_limits;
 mod upstream_tls;
+mod usage;

@@ -275,6 +275,8 @@ fn what_needs_a_restart_is_named_and_the_rest_is_served() {
             })
         });
     }
+    // They are said before the swap.
+    stage.kw.wait_for_event(RELOADED, |_| true);
     stage.refuses(get("/other", &alice.header()), 404, "no_route");
     stage.passes(get("/only", &alice.header()));
 }
