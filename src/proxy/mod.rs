@@ -170,9 +170,11 @@ impl Proxy {
                 Ok((permit, request)) => forward::send(self, permit, request, &mut context).await,
                 Err(refusal) => Err(refusal),
             };
-            match answer {
-                Ok(answer) => pass_on(answer, context),
-                Err(refusal) => refuse(context.cause(refusal), context),
+            match (answer, context.end()) {
+                (Ok(answer), None) => pass_on(answer, context),
+                // As long as nothing of an answer has left, it can still be said why there is none.
+                (Ok(_), Some(end)) => refuse(end, context),
+                (Err(refusal), _) => refuse(context.cause(refusal), context),
             }
         }
     }
