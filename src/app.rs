@@ -16,6 +16,7 @@ use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, Us
 use crate::diagnostics::Report;
 use crate::reload::{self, Loaded, Reloader};
 use crate::server::control::Control;
+use crate::server::metrics::Metrics;
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
 use crate::systemd;
@@ -107,6 +108,11 @@ impl App {
     /// What can be asked of its workers.
     pub fn workers(&self) -> Control {
         self.server.control()
+    }
+
+    /// What is measured of all this.
+    pub fn metrics(&self) -> Metrics {
+        self.server.metrics(&self.shared, &self.usage, self.log.dropped())
     }
 
     /// What its keys are used for.

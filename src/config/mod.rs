@@ -160,6 +160,8 @@ pub struct Config {
     pub routes: Arc<RouteTable>,
     /// Where the access log goes, and how.
     pub log: Log,
+    /// What is measured.
+    pub metrics: Metrics,
     /// Not wrong, but hardly meant: shown by `check` and at load.
     pub warnings: Report,
 }
@@ -322,6 +324,13 @@ impl Endpoint {
             Address::Tcp { .. } | Address::Unix(_) => None,
         }
     }
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whether requests are counted by key id, too.
+    pub per_key: bool,
 }
 
 /// `[log]`

@@ -19,8 +19,8 @@ use super::check::Check;
 use super::interpolate::{Problem, ProblemKind, variable};
 use super::raw::{self, Field, Section, Table};
 use super::{
-    AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, UpstreamTls, UsageFile,
-    limits,
+    AccessLog, Config, KeyFacts, Keys, Log, LogFormat, Metrics, OnOverflow, Tls, UpstreamTls,
+    UsageFile, limits,
 };
 use crate::diagnostics::Report;
 use crate::keys::format::{Pepper, Prefix};
@@ -54,7 +54,9 @@ pub(super) fn validate(
     files.extend(server.tls.iter().flat_map(Tls::files));
     let with_tls = upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
     files.extend(with_tls.flat_map(UpstreamTls::files));
+    files.extend(keys.iter().filter_map(|keys| keys.usage.path.as_deref()));
     let log = log(check, root.log, &files);
+    let metrics = metrics(check, root.metrics);
     let roles = roles.resolved;
     match (keys, identity, routes) {
         (Some(keys), Some(identity), Some(routes)) if check.faults() == 0 => Ok(Config {
@@ -68,6 +70,7 @@ pub(super) fn validate(
             upstreams,
             routes: Arc::new(routes),
             log,
+            metrics,
             warnings: Report::default(),
         }),
         // A guess at a pepper or a role would find fault with every key.
@@ -141,6 +144,11 @@ fn pepper(check: &mut Check<'_>, field: Field<String>) -> Option<Arc<Pepper>> {
             None
         }
     }
+}
+
+fn metrics(check: &mut Check<'_>, section: Section<raw::Metrics>) -> Metrics {
+    let raw = check.section("metrics", section);
+    Metrics { per_key: check.field(raw.per_key).is_some_and(|given| given.into_inner()) }
 }
 
 /// `others` are files that the log must not be appended to.

@@ -1,12 +1,14 @@
 //! What is observed of one request, from its head to the end of its answer.
 //!
-//! The context decides nothing. It is dropped on every way out, a client that left too, and its `Drop`
+//! The context decides nothing. It is dropped on every way out, a client that left too, and its `Drop` (in [`end`])
 //! writes the access record: no request goes unlogged.
+
+mod end;
 
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Uri};
@@ -17,17 +19,14 @@ use super::in_flight::Place;
 use super::request_id::{self, X_REQUEST_ID};
 use super::upgrade::{Asked, Wish};
 use super::{Proxy, forwarded, grpc};
-use crate::identity::Identity;
 use crate::keys::table::Found;
 use crate::policy::routes::{Route, RouteTable};
 use crate::redact::Redactor;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::Record;
 use crate::upstream::Endpoint;
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::load::Admitted;
-use crate::usage::cell::Ended;
 
 /// The code of a request whose client left: before it was answered, and there is no status then, or in a tunnel.
 pub(super) const CLIENT_LEFT: &str = "client_left";
@@ -100,6 +99,7 @@ impl RequestContext {
             .filter(|_| is_trusted)
             .map(|head| forwarded::client(&head.headers, networks, peer));
         let started = connection.now();
+        proxy.measures.begin(&snapshot.config.routes);
         if let Some(longest) = snapshot.config.server.timeouts.request {
             connection.deadline().set_end(started.checked_add(longest));
         }
@@ -192,6 +192,7 @@ impl RequestContext {
     }
 
     pub(super) fn saw_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
+        self.proxy.measures.attempt(endpoint, self.endpoint.is_none());
         self.endpoint = Some(Arc::clone(endpoint));
         self.attempt_started = self.connection.now();
         self.upstream_started.get_or_insert(self.attempt_started);
@@ -203,6 +204,10 @@ impl RequestContext {
     }
 
     pub(super) fn saw_status(&mut self, status: StatusCode) {
+        if let Some(endpoint) = &self.endpoint {
+            let latency = self.connection.now().saturating_duration_since(self.attempt_started);
+            self.proxy.measures.answered(endpoint, latency);
+        }
         self.status = Some(status);
         self.upstream = self.upstream_started.map(|started| self.connection.now() - started);
     }
@@ -311,10 +316,16 @@ impl RequestContext {
             return self.break_off(refusal);
         }
         if let Some(endpoint) = &self.endpoint {
-            endpoint.failed(self.attempt_started, self.connection.now());
+            self.saw_failure(endpoint, self.attempt_started);
             tracing::warn!(endpoint = endpoint.name(), %fault, "an answer of the endpoint broke off");
         }
         self.break_off(Refusal::UpstreamProtocol)
+    }
+
+    /// Notes that `endpoint` failed an exchange that began at `began`.
+    pub(super) fn saw_failure(&self, endpoint: &Arc<Endpoint>, began: Instant) {
+        self.proxy.measures.failed(endpoint);
+        endpoint.failed(began, self.connection.now());
     }
 
     /// Notes that the answer was read whole.
@@ -340,58 +351,5 @@ impl RequestContext {
         };
         response.headers_mut().insert(&X_REQUEST_ID, self.request_id.clone());
         response
-    }
-}
-
-impl Drop for RequestContext {
-    fn drop(&mut self) {
-        let ended = self.connection.now();
-        if self.code.is_none() {
-            self.code = self.end().map(|end| end.problem().code);
-        }
-        if !self.proxy.log.is_off() {
-            self.record(ended);
-        }
-        if let Some(place) = self.place.take() {
-            place.key().usage().end(Ended {
-                status: self.status.map(|status| status.as_u16()),
-                client: self.client(),
-                route: self.route,
-                bytes_in: self.bytes_in(),
-                bytes_out: self.bytes_out,
-            });
-            self.proxy.in_flight.leave(&place);
-        }
-    }
-}
-
-impl RequestContext {
-    fn bytes_in(&self) -> u64 {
-        self.upload.as_ref().map_or(self.tunnelled_in, |upload| upload.bytes())
-    }
-
-    fn record(&self, ended: Instant) {
-        let (redactor, routes) = self.generation.for_record();
-        let target = self.line.as_ref().and_then(|(_, uri)| uri.path_and_query());
-        let identity = self.place.as_ref().map(|place| &**place.key().identity());
-        let named = self.client.map(|client| client.to_string());
-        self.proxy.log.write(&Record {
-            time: UNIX_EPOCH + Duration::from_micros(self.proxy.clock.unix_micros(self.started)),
-            request_id: self.request_id_str(),
-            client: named.as_deref().unwrap_or(self.connection.peer().via().address()),
-            method: self.line.as_ref().map(|(method, _)| redactor.text(method.as_str().as_bytes())),
-            path: target.map(|target| redactor.target(target.as_str().as_bytes())),
-            status: self.status.map(|status| status.as_u16()),
-            code: self.code.or(if self.status.is_none() { Some(CLIENT_LEFT) } else { None }),
-            user: identity.map(Identity::user),
-            role: identity.map(|identity| identity.role().name().as_str()),
-            key_id: identity.map(Identity::key_id),
-            route: self.route.map(|place| routes.routes()[place].pattern()),
-            endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.name()),
-            bytes_in: self.bytes_in(),
-            bytes_out: self.bytes_out,
-            duration: ended.saturating_duration_since(self.started),
-            upstream: self.upstream,
-        });
     }
 }

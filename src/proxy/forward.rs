@@ -170,7 +170,7 @@ async fn send_to(
                     Ok(lease) => lease,
                     Err(refusal) => {
                         if context.revoked().is_none() {
-                            endpoint.failed(began, context.connection().now());
+                            context.saw_failure(endpoint, began);
                         }
                         return Err(refusal);
                     }
@@ -191,7 +191,7 @@ async fn send_to(
             && failure.kind != Kind::Refused
             && (is_unsent || failure.kind == Kind::Unanswered);
         if !is_stale && failure.kind != Kind::OfClient {
-            endpoint.failed(began, context.connection().now());
+            context.saw_failure(endpoint, began);
         }
         let has_failed = matches!(failure.kind, Kind::Unanswered | Kind::Refused | Kind::Broken);
         let is_repeatable = has_failed && may_repeat;

@@ -51,6 +51,7 @@ use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::WorkerLog;
+use crate::telemetry::metrics::cell::{Counts, Measures};
 use crate::upstream::balance::Balancer;
 use crate::upstream::client::Client;
 use crate::upstream::head::{Head, StreamHead};
@@ -75,6 +76,7 @@ pub struct Proxy {
     balancer: Balancer,
     client: Client,
     in_flight: InFlight,
+    measures: Measures,
     tunnels: Arc<TunnelLimit>,
     log: WorkerLog,
     reports: Reports,
@@ -97,6 +99,7 @@ impl Proxy {
         reports: Reports,
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
+            measures: Measures::new(&current.load().config.routes),
             snapshots: RefCell::new(arc_swap::Cache::new(current)),
             clock: Clock::new(),
             request_ids: RequestIds::new()?,
@@ -125,6 +128,11 @@ impl Proxy {
             self.report_usage();
         }
         self.log.flush();
+    }
+
+    /// What was measured so far.
+    pub fn counts(&self) -> Counts {
+        self.measures.counts()
     }
 
     /// Reports what is new of the usage of keys.

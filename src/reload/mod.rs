@@ -129,6 +129,7 @@ impl Reloader {
                 true
             }
             Err(report) => {
+                shared.reloads().refuse();
                 for fault in report.lines() {
                     tracing::error!(fault, generation = current.generation, "reload refused");
                 }

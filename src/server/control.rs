@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::timeout;
 
-use super::worker::Order;
+use super::worker::{Measured, Order};
 
 /// How long an end is waited for. Only a client that does not take its last answer needs so long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -76,5 +76,22 @@ impl Control {
         };
         // A worker that does not come to it reports later.
         let _ = timeout(PATIENCE, all).await;
+    }
+
+    /// What each worker has measured since its start; `None` if one of them does not say.
+    pub(super) async fn measure(&self) -> Option<Vec<Measured>> {
+        let (sender, mut measured) = channel(self.0.len());
+        let all = async {
+            for worker in self.0.iter() {
+                worker.send(Order::Measure(sender.clone())).await.ok()?;
+            }
+            drop(sender);
+            let mut all = Vec::with_capacity(self.0.len());
+            while let Some(of_worker) = measured.recv().await {
+                all.push(of_worker);
+            }
+            Some(all)
+        };
+        timeout(PATIENCE, all).await.ok()?.filter(|all| all.len() == self.0.len())
     }
 }

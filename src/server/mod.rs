@@ -14,6 +14,7 @@ mod handshake;
 mod http1;
 mod http2;
 mod listeners;
+pub mod metrics;
 mod patience;
 pub mod peer;
 mod proxy_protocol;
@@ -33,11 +34,12 @@ use tokio::sync::{oneshot, watch};
 
 use crate::limit::{ConnectionLimit, TunnelLimit};
 use crate::snapshot::Shared;
-use crate::telemetry::access_log::AccessLog;
-use crate::usage::recorder::Reports;
+use crate::telemetry::access_log::{AccessLog, DroppedLines};
+use crate::usage::recorder::{Reports, Usage};
 use acceptor::Acceptor;
 use control::Control;
 use listeners::Listeners;
+use metrics::Metrics;
 
 /// What is done with the connections to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub struct Server {
     /// Those the acceptor listens on, for a process that takes over.
     sockets: Vec<TcpListener>,
     control: Control,
+    tunnels: Arc<TunnelLimit>,
     stop: watch::Sender<Stop>,
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<io::Result<usize>>>,
@@ -103,7 +106,7 @@ pub fn start(
     let mut workers = Vec::new();
     let tunnels = Arc::new(TunnelLimit::default());
     for number in 0..server.workers.get() {
-        let (handle, give_order, worker) = worker::parts();
+        let (handle, give_order, worker) = worker::parts(number);
         let (shared, tunnels) = (Arc::clone(shared), Arc::clone(&tunnels));
         let (log, reports, stopped) = (log.worker(), reports.clone(), stopped.clone());
         let run = move || worker.run(&shared, tunnels, log, reports, &stopped);
@@ -116,7 +119,7 @@ pub fn start(
     let accept = move || accept(listeners, handles, limit, shared, stopped);
     let acceptor = thread::Builder::new().name("acceptor".to_owned()).spawn(accept)?;
     let control = Control::of(orders);
-    Ok(Server { addresses, redirecting, sockets, control, stop, acceptor, workers })
+    Ok(Server { addresses, redirecting, sockets, control, tunnels, stop, acceptor, workers })
 }
 
 impl Server {
@@ -133,6 +136,12 @@ impl Server {
     /// What can be asked of its workers, as long as they run.
     pub fn control(&self) -> Control {
         self.control.clone()
+    }
+
+    /// What is measured of it, with what others know.
+    pub fn metrics(&self, shared: &Arc<Shared>, usage: &Usage, dropped: DroppedLines) -> Metrics {
+        let (control, shared) = (self.control(), Arc::clone(shared));
+        Metrics::new(control, shared, Arc::clone(&self.tunnels), usage.clone(), dropped)
     }
 
     /// The sockets it listens on, for a process that takes over.

@@ -22,6 +22,7 @@ use crate::proxy::Proxy;
 use crate::proxy::in_flight::Closing;
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::WorkerLog;
+use crate::telemetry::metrics::cell::Counts;
 use crate::tls::Protocol;
 use crate::usage::recorder::Reports;
 
@@ -53,6 +54,18 @@ pub(super) enum Order {
     CloseRevoked(Closing),
     /// Report what is new of the usage of keys, and let go of the sender.
     ReportUsage(Sender<()>),
+    /// Send what was measured.
+    Measure(Sender<Measured>),
+}
+
+/// What a worker has measured since its start.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// Its number.
+    pub(super) worker: usize,
+    pub(super) counts: Counts,
+    pub(super) connections_open: usize,
+    pub(super) connections_taken: u64,
 }
 
 /// Orders on their way to a worker; whoever gives more waits.
@@ -76,18 +89,21 @@ impl WorkerHandle {
 pub(super) struct Worker {
     arrivals: Receiver<Arrival>,
     orders: Receiver<Order>,
+    number: usize,
     connections: Arc<AtomicUsize>,
+    /// How many there were.
+    taken: Cell<u64>,
 }
 
-/// A worker, the acceptor's side of it, and the control plane's.
-pub(super) fn parts() -> (WorkerHandle, Sender<Order>, Worker) {
+/// The worker with this number, the acceptor's side of it, and the control plane's.
+pub(super) fn parts(number: usize) -> (WorkerHandle, Sender<Order>, Worker) {
     let (sender, arrivals) = channel(ARRIVING);
     let (give_order, orders) = channel(ORDERS);
     let connections = Arc::new(AtomicUsize::new(0));
     (
         WorkerHandle { arrivals: sender, connections: Arc::clone(&connections) },
         give_order,
-        Worker { arrivals, orders, connections },
+        Worker { arrivals, orders, number, connections, taken: Cell::new(0) },
     )
 }
 
@@ -129,7 +145,7 @@ impl Worker {
                     Some(arrival) => self.spawn(arrival, proxy, drain),
                     None => return,
                 },
-                Some(order) = self.orders.recv() => order.obey(proxy),
+                Some(order) = self.orders.recv() => self.obey(order, proxy),
                 now = tick.tick() => proxy.tick(now.into_std()),
             }
         }
@@ -137,6 +153,7 @@ impl Worker {
 
     fn spawn(&self, arrival: Arrival, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
         let Arrival { stream, peer, purpose, slot } = arrival;
+        self.taken.set(self.taken.get() + 1);
         let open = Open { _slot: slot, connections: Arc::clone(&self.connections) };
         let (proxy, drain) = (Rc::clone(proxy), Rc::clone(drain));
         tokio::task::spawn_local(async move {
@@ -162,21 +179,28 @@ impl Worker {
         let is_time_left = || stop.borrow().is_none_or(|end| Instant::now() < end);
         while self.connections.load(Ordering::Relaxed) > 0 && is_time_left() {
             tokio::select! {
-                Some(order) = self.orders.recv() => order.obey(proxy),
+                Some(order) = self.orders.recv() => self.obey(order, proxy),
                 () = tokio::time::sleep(Duration::from_millis(5)) => {}
             }
             proxy.tick(Instant::now());
         }
     }
-}
 
-impl Order {
-    fn obey(self, proxy: &Proxy) {
-        match self {
-            Self::CloseRevoked(closing) => proxy.close_revoked(&closing),
-            Self::ReportUsage(done) => {
+    fn obey(&self, order: Order, proxy: &Proxy) {
+        match order {
+            Order::CloseRevoked(closing) => proxy.close_revoked(&closing),
+            Order::ReportUsage(done) => {
                 proxy.report_usage();
                 drop(done);
+            }
+            Order::Measure(measured) => {
+                // There is room for one of each worker; who asked may have stopped waiting.
+                let _ = measured.try_send(Measured {
+                    worker: self.number,
+                    counts: proxy.counts(),
+                    connections_open: self.connections.load(Ordering::Relaxed),
+                    connections_taken: self.taken.get(),
+                });
             }
         }
     }

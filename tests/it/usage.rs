@@ -88,7 +88,7 @@ fn setup() -> (Upstream, Setup, Vec<Actor>) {
 fn use_all(kw: &Keyward, actors: &[Actor], expect: &mut HashMap<String, Sum>) {
     let use_some = &|first: usize| {
         let mut client = kw.connect();
-        let mut ask = |number: usize| {
+        let ask = |number: usize| {
             let actor = &actors[(first * 7 + number) % actors.len()];
             let header = actor.header();
             let (request, sent, route) = match (first + number / 3) % 4 {

@@ -27,6 +27,7 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
         upstreams: _,
         routes: _,
         log,
+        metrics,
         warnings: _,
     } = config;
     let mut settings = vec![("realm", realm.clone())];
@@ -51,6 +52,7 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("[identity] key_id", key_id.to_string()),
     ]);
     settings.extend(log_settings(log));
+    settings.push(("[metrics] per_key", metrics.per_key.to_string()));
     settings
 }
 
