@@ -11,9 +11,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{
-    self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _,
-};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +32,15 @@ pub(super) type Tallies = HashMap<Box<str>, Tally>;
 struct Line<K, T> {
     key: K,
     usage: T,
+}
+
+/// What was read of it.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Whether this is all of it: it is another file than before.
+    pub(super) is_anew: bool,
+    /// And else what others have appended.
+    pub(super) tallies: Tallies,
 }
 
 /// The file, as far as it was read.
@@ -61,41 +68,28 @@ impl UsageFile {
         &self.path
     }
 
-    /// Brings `known`, which is what was read of it, up to what it holds now; then appends `new` to it, and adds that to
-    /// `known` as well. On an error, nothing of `new` was added to either.
-    ///
-    /// `tidy` sees each tally before it is kept.
-    pub(super) fn exchange(
-        &mut self,
-        known: &mut Tallies,
-        new: &mut Tallies,
-        tidy: impl Fn(&mut Tally),
-    ) -> io::Result<()> {
-        let is_other = self.lock()?;
-        if is_other {
-            known.clear();
-        }
+    /// Appends `new`, and gives back what was in the file before and had not been read yet. On an error, nothing was
+    /// appended. What is older than the hour `now` allows is left out where the file is made small.
+    pub(super) fn exchange(&mut self, new: &Tallies, now: u64) -> io::Result<Read> {
+        let is_anew = self.lock()?;
         let open = self.open.as_mut().expect("it was locked");
-        let done = open.read(known).and_then(|is_torn| {
-            known.values_mut().for_each(&tidy);
-            open.append(new, is_torn)?;
-            for (id, tally) in new.drain() {
-                known.entry(id).or_default().add(tally);
+        let mut tallies = Tallies::new();
+        let done = open.read(&mut tallies).and_then(|is_torn| open.append(new, is_torn));
+        if done.is_ok() && open.read > SMALL_BYTES && open.read / 2 > open.compact {
+            // What was appended is safe: one that cannot be made small is tried again.
+            if let Err(error) = self.compact(now) {
+                let path = self.path.display();
+                tracing::warn!(%path, %error, "the usage of keys grows, for its file cannot be replaced");
             }
-            if open.read > SMALL_BYTES && open.read / 2 > open.compact {
-                Ok(true)
-            } else {
-                Ok(false)
-            }
-        });
-        let done = done.and_then(|is_due| if is_due { self.compact(known) } else { Ok(()) });
+        }
         match (&done, &self.open) {
             // What was read of it in part would be read once more.
             (Err(_), _) => self.open = None,
-            (Ok(()), Some(open)) => open.file.unlock()?,
+            // Closing unlocks, too.
+            (Ok(()), Some(open)) => drop(open.file.unlock()),
             (Ok(()), None) => {}
         }
-        done
+        done.map(|()| Read { is_anew, tallies })
     }
 
     /// Waits for the lock on the file that is in its place now. Whether that is another than before.
@@ -120,50 +114,47 @@ impl UsageFile {
         }
     }
 
-    /// Puts a file with one line for each of `known` in its place, under the lock.
-    fn compact(&mut self, known: &Tallies) -> io::Result<()> {
+    /// Puts a file with one line a key in its place, under the lock.
+    fn compact(&mut self, now: u64) -> io::Result<()> {
         let temporary = self.path.with_added_extension("tmp");
-        let write = || {
-            // Under the lock nobody else writes it: it is left over from a crash.
+        let file = self.write_compact(&temporary, now).inspect_err(|_| {
+            // The next try would remove it, too.
             let _ = fs::remove_file(&temporary);
-            let mut options = OpenOptions::new();
-            let file =
-                options.read(true).append(true).create_new(true).mode(MODE).open(&temporary)?;
-            let mut writer = BufWriter::new(&file);
-            for (key, tally) in known {
-                write_line(&mut writer, key, tally)?;
-            }
-            writer.flush()?;
-            drop(writer);
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
-            Ok(file)
-        };
-        let file: File = write().inspect_err(|_: &io::Error| drop(fs::remove_file(&temporary)))?;
+        })?;
         let length = file.metadata()?.len();
-        // The lock is on the one before. Whoever appends to this one meanwhile is read the next time.
+        // The lock was on the one before, and whoever waits for that finds this one.
         self.open = Some(Open { file, read: length, compact: length });
         Ok(())
+    }
+
+    fn write_compact(&self, temporary: &Path, now: u64) -> io::Result<File> {
+        let mut all = Tallies::new();
+        let file = File::open(&self.path)?;
+        read_lines(BufReader::new(&file), &mut all)?;
+        // Under the lock nobody else writes it: it is left over from a crash.
+        let _ = fs::remove_file(temporary);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).create_new(true).mode(MODE).open(temporary)?;
+        let mut writer = BufWriter::new(&file);
+        for (key, mut tally) in all {
+            tally.forget_before(now);
+            write_line(&mut writer, &key, &tally)?;
+        }
+        writer.flush()?;
+        drop(writer);
+        file.sync_all()?;
+        fs::rename(temporary, &self.path)?;
+        Ok(file)
     }
 }
 
 impl Open {
-    /// Adds the lines that were not read yet to `known`. Whether the last is torn, of a process that was killed.
+    /// Adds the lines that were not read yet to `known`. Whether the last is torn.
     fn read(&mut self, known: &mut Tallies) -> io::Result<bool> {
         let end = self.file.metadata()?.len();
         self.file.seek(SeekFrom::Start(self.read))?;
-        let mut lines = BufReader::new((&self.file).take(end - self.read.min(end)));
-        let mut line = Vec::new();
-        let mut is_torn = false;
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            is_torn = !line.ends_with(b"\n");
-            // One that was torn, or that somebody broke, tells of nothing.
-            if let Ok(Line { key, usage }) = serde_json::from_slice::<Line<Box<str>, Tally>>(&line)
-            {
-                known.entry(key).or_default().add(usage);
-            }
-            line.clear();
-        }
+        let lines = BufReader::new((&self.file).take(end.saturating_sub(self.read)));
+        let is_torn = read_lines(lines, known)?;
         if self.compact == 0 {
             self.compact = end;
         }
@@ -189,6 +180,21 @@ impl Open {
         self.read += text.len() as u64;
         Ok(())
     }
+}
+
+/// Adds every line. Whether the last is torn, of a process that was killed.
+fn read_lines(mut lines: impl BufRead, known: &mut Tallies) -> io::Result<bool> {
+    let mut line = Vec::new();
+    let mut is_torn = false;
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        is_torn = !line.ends_with(b"\n");
+        // One that was torn, or that somebody broke, tells of nothing.
+        if let Ok(Line { key, usage }) = serde_json::from_slice::<Line<Box<str>, Tally>>(&line) {
+            known.entry(key).or_default().add(usage);
+        }
+        line.clear();
+    }
+    Ok(is_torn)
 }
 
 fn write_line(to: &mut impl io::Write, key: &str, usage: &Tally) -> io::Result<()> {
@@ -222,9 +228,18 @@ mod tests {
         }
 
         fn adds(&mut self, entries: &[(&str, u64)]) {
-            let mut new = tallies(entries);
-            self.0.exchange(&mut self.1, &mut new, |_| {}).expect("our own file");
-            assert!(new.is_empty());
+            self.try_add(entries).expect("our own file");
+        }
+
+        fn try_add(&mut self, entries: &[(&str, u64)]) -> io::Result<()> {
+            let read = self.0.exchange(&tallies(entries), 0)?;
+            if read.is_anew {
+                self.1.clear();
+            }
+            for (id, tally) in read.tallies.into_iter().chain(tallies(entries)) {
+                self.1.entry(id).or_default().add(tally);
+            }
+            Ok(())
         }
 
         #[track_caller]
@@ -292,16 +307,14 @@ mod tests {
     #[test]
     fn a_file_that_is_taken_away_or_cannot_be_written_loses_nothing_new() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("gone").join("keys.usage.jsonl");
-        let (mut file, mut known) = (UsageFile::new(&path), Tallies::new());
-        let mut new = tallies(&[("key_a", 1)]);
-        assert!(file.exchange(&mut known, &mut new, |_| {}).is_err());
-        assert_eq!((new.clone(), known.len()), (tallies(&[("key_a", 1)]), 0));
+        let mut one = Process::on(&folder.path().join("gone"));
+        assert!(one.try_add(&[("key_a", 1)]).is_err());
+        one.knows(&[]);
         fs::create_dir(folder.path().join("gone")).unwrap();
-        file.exchange(&mut known, &mut new, |_| {}).unwrap();
-        fs::remove_file(&path).unwrap();
-        let mut more = tallies(&[("key_a", 5)]);
-        file.exchange(&mut known, &mut more, |_| {}).unwrap();
-        assert_eq!(known, tallies(&[("key_a", 5)]));
+        one.adds(&[("key_a", 1)]);
+        one.knows(&[("key_a", 1)]);
+        fs::remove_file(one.0.path()).unwrap();
+        one.adds(&[("key_a", 5)]);
+        one.knows(&[("key_a", 5)]);
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::file::{Tallies, UsageFile};
+use super::file::{Read, Tallies, UsageFile};
 use super::{Report, Tally, hour_of};
 
 /// Reports on their way: two of each of many workers. One that does not fit is made later.
@@ -66,6 +66,8 @@ enum Message {
 struct Sums {
     /// What the file holds.
     kept: Tallies,
+    /// What is just being appended to it, or could not be. Only the thread puts anything there.
+    leaving: Arc<Tallies>,
     /// What it does not hold yet.
     new: Tallies,
     in_flight: HashMap<Box<str>, i64>,
@@ -74,8 +76,8 @@ struct Sums {
 impl Sums {
     fn of(&self, id: &str) -> Option<KeyUsage> {
         let in_flight = self.in_flight.get(id).map(|&count| count.max(0) as u64);
-        let parts = [self.kept.get(id), self.new.get(id)];
-        if in_flight.is_none() && parts == [None, None] {
+        let parts = [self.kept.get(id), self.leaving.get(id), self.new.get(id)];
+        if in_flight.is_none() && parts == [None; 3] {
             return None;
         }
         let mut tally = Tally::default();
@@ -112,7 +114,7 @@ pub fn start(path: Option<&Path>, interval: Duration) -> io::Result<(Usage, Repo
     let sums = Arc::new(Mutex::new(Sums::default()));
     let file = path.map(UsageFile::new);
     let runtime = Builder::new_current_thread().enable_time().build()?;
-    let recording = Recording { sums: Arc::clone(&sums), file, has_failed: false };
+    let recording = Recording { sums: Arc::clone(&sums), file, has_failed: false, tidied: 0 };
     let run = move || runtime.block_on(recording.run(received, interval));
     let thread = thread::Builder::new().name("usage".to_owned()).spawn(run)?;
     let reports = Reports(Some(messages.clone()));
@@ -129,7 +131,7 @@ impl Usage {
     /// The same of every key that was ever used, in no order.
     pub fn all(&self) -> Vec<(Box<str>, KeyUsage)> {
         let sums = lock(&self.sums);
-        let mut ids: Vec<&str> = [sums.kept.keys(), sums.new.keys()]
+        let mut ids: Vec<&str> = [sums.kept.keys(), sums.leaving.keys(), sums.new.keys()]
             .into_iter()
             .flatten()
             .chain(sums.in_flight.keys())
@@ -209,6 +211,8 @@ struct Recording {
     file: Option<UsageFile>,
     /// Whether the last attempt to write did.
     has_failed: bool,
+    /// The hour in which old hours were forgotten last.
+    tidied: u64,
 }
 
 impl Recording {
@@ -237,31 +241,52 @@ impl Recording {
         }
     }
 
-    /// Brings memory and file together. Whoever reads the sums meanwhile waits for the file, and nobody else does.
+    /// Brings memory and file together. Nobody else waits for the file.
     fn keep(&mut self) {
         let hour = hour_of(Timestamp::now());
-        let tidy = |tally: &mut Tally| tally.forget_before(hour);
-        let Sums { kept, new, .. } = &mut *lock(&self.sums);
-        let Some(file) = &mut self.file else {
-            for (id, tally) in new.drain() {
-                let known = kept.entry(id).or_default();
-                known.add(tally);
-                tidy(known);
-            }
-            return;
+        let leaving = {
+            let sums = &mut *lock(&self.sums);
+            let mut leaving = Arc::unwrap_or_clone(std::mem::take(&mut sums.leaving));
+            add_all(&mut leaving, std::mem::take(&mut sums.new));
+            sums.leaving = Arc::new(leaving);
+            Arc::clone(&sums.leaving)
         };
-        let done = file.exchange(kept, new, tidy);
-        let has_failed = done.is_err();
-        let path = file.path().display();
-        match done {
-            Err(error) if !self.has_failed => tracing::error!(
+        let read = match &mut self.file {
+            Some(file) => file.exchange(&leaving, hour),
+            None => Ok(Read { is_anew: false, tallies: Tallies::new() }),
+        };
+        let failed = read.map(|read| self.kept(read, leaving, hour)).err();
+        let Some(file) = &self.file else { return };
+        let (path, has_failed) = (file.path().display(), failed.is_some());
+        match failed {
+            Some(error) if !self.has_failed => tracing::error!(
                 %path, %error,
                 "the usage of keys cannot be kept; it is counted on, and tried again. Let the directory be writable, or say [keys] usage = \"off\""
             ),
-            Ok(()) if self.has_failed => tracing::info!(%path, "the usage of keys is kept again"),
+            None if self.has_failed => tracing::info!(%path, "the usage of keys is kept again"),
             _ => {}
         }
         self.has_failed = has_failed;
+    }
+
+    /// `leaving` has been appended, behind what was `read`.
+    fn kept(&mut self, read: Read, leaving: Arc<Tallies>, hour: u64) {
+        let sums = &mut *lock(&self.sums);
+        sums.leaving = Arc::default();
+        if read.is_anew {
+            sums.kept.clear();
+        }
+        add_all(&mut sums.kept, read.tallies);
+        add_all(&mut sums.kept, Arc::unwrap_or_clone(leaving));
+        if std::mem::replace(&mut self.tidied, hour) != hour {
+            sums.kept.values_mut().for_each(|tally| tally.forget_before(hour));
+        }
+    }
+}
+
+fn add_all(sums: &mut Tallies, more: Tallies) {
+    for (id, tally) in more {
+        sums.entry(id).or_default().add(tally);
     }
 }
 
