@@ -27,9 +27,9 @@ use crate::server::connection::ConnectionInfo;
 use crate::usage::Report;
 use crate::usage::cell::UsageCell;
 
-/// What a worker closed of one key.
+/// What a worker closes of one key.
 #[derive(Debug)]
-pub struct Closed {
+pub struct ClosedOfKey {
     /// Whose it is.
     pub identity: Arc<Identity>,
     /// How many requests.
@@ -37,7 +37,7 @@ pub struct Closed {
 }
 
 /// Where a worker says, once, what it closes. As long as something of that has not ended, it holds on to this.
-pub type Closing = Sender<Vec<Closed>>;
+pub type Closing = Sender<Vec<ClosedOfKey>>;
 
 /// A secret in use on this worker.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl InFlight {
         if bad.is_empty() {
             return;
         }
-        let mut closed: HashMap<_, Closed> = HashMap::new();
+        let mut closed: HashMap<_, ClosedOfKey> = HashMap::new();
         let now = Instant::now();
         for (_, request) in self.requests.borrow_mut().iter_mut() {
             let key = Rc::as_ptr(&request.key);
@@ -234,12 +234,13 @@ impl InFlight {
             request._closing = closing.cloned();
             request.connection.deadline().end_now(now);
             let identity = || Arc::clone(&request.key.identity);
-            let of_key =
-                closed.entry(key).or_insert_with(|| Closed { identity: identity(), requests: 0 });
+            let of_key = closed
+                .entry(key)
+                .or_insert_with(|| ClosedOfKey { identity: identity(), requests: 0 });
             of_key.requests += 1;
         }
         let closed: Vec<_> = closed.into_values().collect();
-        closed.iter().for_each(Closed::log);
+        closed.iter().for_each(ClosedOfKey::log);
         if let Some(closing) = closing {
             // There is room for one message of each worker; who asked may have stopped waiting.
             let _ = closing.try_send(closed);
@@ -247,7 +248,7 @@ impl InFlight {
     }
 }
 
-impl Closed {
+impl ClosedOfKey {
     fn log(&self) {
         let (key_id, requests) = (self.identity.key_id(), self.requests);
         tracing::info!(key_id, requests, "closed what a key held open that is no longer good");

@@ -87,8 +87,8 @@ impl Tunnel {
         deadline.start(connection.begin_turn(), self.longest_idle);
         let (end, code) = poll_fn(|cx| {
             let now = connection.begin_turn();
-            if let Some(end) = self.context.end() {
-                return Poll::Ready((End::Broken, Some(end.problem().code)));
+            if let Some(reason) = self.context.revoked() {
+                return Poll::Ready((End::Broken, Some(reason.problem().code)));
             }
             let before = self.moved();
             let polled = self.poll(cx, client);
