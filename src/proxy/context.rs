@@ -192,7 +192,7 @@ impl RequestContext {
     }
 
     pub(super) fn saw_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
-        self.proxy.measures.attempt(endpoint, self.endpoint.is_none());
+        self.proxy.measures.attempt(endpoint.place(), self.endpoint.is_none());
         self.endpoint = Some(Arc::clone(endpoint));
         self.attempt_started = self.connection.now();
         self.upstream_started.get_or_insert(self.attempt_started);
@@ -206,7 +206,7 @@ impl RequestContext {
     pub(super) fn saw_status(&mut self, status: StatusCode) {
         if let Some(endpoint) = &self.endpoint {
             let latency = self.connection.now().saturating_duration_since(self.attempt_started);
-            self.proxy.measures.answered(endpoint, latency);
+            self.proxy.measures.answered(endpoint.place(), latency);
         }
         self.status = Some(status);
         self.upstream = self.upstream_started.map(|started| self.connection.now() - started);
@@ -324,7 +324,7 @@ impl RequestContext {
 
     /// Notes that `endpoint` failed an exchange that began at `began`.
     pub(super) fn saw_failure(&self, endpoint: &Arc<Endpoint>, began: Instant) {
-        self.proxy.measures.failed(endpoint);
+        self.proxy.measures.failed(endpoint.place());
         endpoint.failed(began, self.connection.now());
     }
 

@@ -59,7 +59,11 @@ impl Control {
             }
         };
         let is_whole = timeout(PATIENCE, gather).await.is_ok();
-        Closed { took: begun.elapsed(), is_whole, ..answer }
+        let took = begun.elapsed();
+        if !is_whole {
+            tracing::warn!(?took, "what a key held open that is no longer good has not ended yet");
+        }
+        Closed { took, is_whole, ..answer }
     }
 
     /// Has all workers report what is new of the usage of keys. Behind that, [`Usage::settle`] waits until it is counted.

@@ -187,17 +187,19 @@ fn codes(page: &mut Page, workers: &[Measured]) {
 }
 
 fn endpoints(page: &mut Page, workers: &[Measured], snapshot: &Snapshot) {
-    let mut by_endpoint: HashMap<usize, Asked> = HashMap::new();
-    for (&place, (_, asked)) in workers.iter().flat_map(|measured| &measured.counts.endpoints) {
-        by_endpoint.entry(place).or_default().merge(asked);
-    }
+    let of_all = |place: usize| {
+        let mut sum = Asked::default();
+        let asked = workers.iter().filter_map(|measured| measured.counts.endpoints.get(place));
+        asked.for_each(|asked| sum.merge(asked));
+        sum
+    };
     let members = snapshot.upstreams.iter().flat_map(|upstream| {
         upstream.members.iter().map(move |member| (&*upstream.name, &member.endpoint))
     });
     let rows: Vec<_> = members
         .map(|(upstream, endpoint)| {
             let labels = [("upstream", upstream), ("endpoint", endpoint.name())];
-            (labels, endpoint, by_endpoint.get(&endpoint.place()).cloned().unwrap_or_default())
+            (labels, endpoint, of_all(endpoint.place()))
         })
         .collect();
     let counters: [(_, _, Count); 3] = [
@@ -237,162 +239,5 @@ fn endpoints(page: &mut Page, workers: &[Measured], snapshot: &Snapshot) {
     let mut family = page.gauge("keyward_endpoint_connections_in_use", help);
     for (labels, endpoint, _) in &rows {
         family.sample(labels, endpoint.in_use());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::{self, Permissions};
-    use std::io::{Read as _, Write as _};
-    use std::net::{SocketAddr, TcpListener, TcpStream};
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::thread;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::keys::format::Hasher;
-    use crate::reload::{self, Loaded};
-    use crate::server::{self, Server};
-    use crate::telemetry::Format;
-    use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
-    use crate::usage::recorder;
-
-    const KEY: &str = "a-key-that-was-made-elsewhere";
-
-    /// A service that answers every request, each on a connection of its own.
-    fn service() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-        let address = listener.local_addr().expect("it is bound");
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("a connection");
-                read_head(&mut stream);
-                let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi";
-                stream.write_all(answer.as_bytes()).expect("the proxy reads");
-            }
-        });
-        address
-    }
-
-    fn read_head(stream: &mut TcpStream) {
-        let (mut head, mut byte) = (Vec::new(), [0]);
-        while !head.ends_with(b"\r\n\r\n") {
-            stream.read_exact(&mut byte).expect("a head");
-            head.push(byte[0]);
-        }
-    }
-
-    /// A data plane with all that it needs, and what is measured of it.
-    fn start(folder: &std::path::Path, more: &str) -> (Server, Arc<Shared>, Metrics) {
-        let keys = folder.join("keys.toml");
-        let hash = Hasher::default().digest(KEY.as_bytes());
-        let entry = format!(
-            "[[keys]]\nid = \"key_a\"\nhash = \"{hash}\"\nlabel = \"l\"\nuser = \"alice\"\nrole = \"viewer\"\n"
-        );
-        fs::write(&keys, entry).expect("our own folder");
-        fs::set_permissions(&keys, Permissions::from_mode(0o600)).expect("our own file");
-        let config = folder.join("keyward.toml");
-        let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n[roles.viewer]\n[roles.admin]\n\
-             [upstreams.app]\nendpoints = [\"http://{}\", \"http://127.0.0.1:1\"]\n\
-             [upstreams.app.retries]\nbudget_min = 100\n\
-             [[routes]]\npath = \"/{{*rest}}\"\n[[routes]]\npath = \"/admin\"\nroles = [\"admin\"]\n{more}",
-            service()
-        );
-        fs::write(&config, text).expect("our own folder");
-        let Loaded { config, keys, tls, targets } =
-            reload::load(&config).unwrap_or_else(|report| panic!("{report}"));
-        let shared = Arc::new(Shared::new(config, keys.table, tls, targets));
-        let log = AccessLog::start(&Sink::Off, Format::Json, Overflow::Block).expect("no log");
-        let (usage, reports, _) = recorder::start(None, Duration::from_secs(30)).expect("a thread");
-        let server = server::start(&shared, &log, &reports, Vec::new()).expect("a free port");
-        let metrics = server.metrics(&shared, &usage, log.dropped());
-        (server, shared, metrics)
-    }
-
-    fn ask(server: &Server, target: &str, key: Option<&str>) -> String {
-        let mut stream = TcpStream::connect(server.addresses()[0]).expect("it listens");
-        let key = key.map_or_else(String::new, |key| format!("x-api-key: {key}\r\n"));
-        let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{key}\r\n");
-        stream.write_all(head.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    }
-
-    fn render(metrics: &Metrics) -> Result<String, Incomplete> {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_time().build().expect("a runtime").block_on(metrics.render())
-    }
-
-    /// The value of one sample, or the sum of those whose labels begin so.
-    fn value(page: &str, begin: &str) -> f64 {
-        let samples = page.lines().filter(|line| line.starts_with(begin));
-        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
-    }
-
-    #[test]
-    fn a_page_is_the_sum_of_what_all_workers_counted() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (server, shared, metrics) = start(folder.path(), "");
-        for _ in 0..20 {
-            assert!(ask(&server, "/", Some(KEY)).starts_with("HTTP/1.1 200 "));
-        }
-        assert!(ask(&server, "/admin", Some(KEY)).starts_with("HTTP/1.1 403 "));
-        assert!(ask(&server, "/", None).starts_with("HTTP/1.1 401 "));
-        shared.reloads().refuse();
-        let page = render(&metrics).expect("all workers run");
-        let expect = [
-            (r#"keyward_requests_total{route="/{*rest}",status="2xx"}"#, 20.0),
-            (r#"keyward_requests_total{route="/{*rest}",status="4xx"}"#, 1.0),
-            (r#"keyward_requests_total{route="/admin",status="4xx"}"#, 1.0),
-            (r#"keyward_requests_total{route="none","#, 0.0),
-            (r#"keyward_request_duration_seconds_count{route="/{*rest}"}"#, 21.0),
-            (r#"keyward_request_duration_seconds_bucket{route="/{*rest}",le="+Inf"}"#, 21.0),
-            (r#"keyward_refusals_total{code="forbidden"}"#, 1.0),
-            (r#"keyward_refusals_total{code="missing_key"}"#, 1.0),
-            (r#"keyward_endpoint_up{upstream="app","#, 1.0),
-            ("keyward_requests_in_flight", 0.0),
-            ("keyward_connections_accepted_total", 22.0),
-            (r#"keyward_config_reloads_total{result="refused"}"#, 1.0),
-            ("keyward_config_last_reload_successful", 0.0),
-            ("keyward_config_generation", 1.0),
-            ("keyward_build_info", 1.0),
-            ("keyward_keys", 1.0),
-        ];
-        for (begin, expected) in expect {
-            assert_eq!(value(&page, begin), expected, "{begin} in\n{page}");
-        }
-        // Nobody listens at the other endpoint: what was meant for it came to the first.
-        let retries = value(&page, "keyward_upstream_retries_total");
-        assert!(retries >= 1.0, "{page}");
-        assert_eq!(value(&page, "keyward_upstream_failures_total"), retries);
-        assert_eq!(value(&page, "keyward_upstream_requests_total"), 20.0 + retries);
-        assert_eq!(value(&page, "keyward_upstream_latency_seconds_count"), 20.0);
-        assert!(!page.contains("key_a") && !page.contains(KEY));
-    }
-
-    #[test]
-    fn every_family_is_described_once_and_its_samples_stand_behind_that() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (server, _, metrics) = start(folder.path(), "[metrics]\nper_key = true\n");
-        ask(&server, "/", Some(KEY));
-        let page = render(&metrics).expect("all workers run");
-        assert_eq!(value(&page, r#"keyward_key_requests_total{key_id="key_a",status="2xx"}"#), 1.0);
-        let mut families = Vec::new();
-        for line in page.lines() {
-            if let Some(help) = line.strip_prefix("# HELP ") {
-                let name = help.split(' ').next().unwrap();
-                assert!(!families.contains(&name), "{name} twice");
-                families.push(name);
-            } else if !line.starts_with("# TYPE ") {
-                let name = line.split(['{', ' ']).next().unwrap();
-                let family = families.last().expect("a family");
-                assert!(name.starts_with("keyward_") && name.starts_with(family), "{line}");
-            }
-        }
-        server.stop(Instant::now()).expect("a thread");
-        while render(&metrics).is_ok() {}
-        assert_eq!(render(&metrics), Err(Incomplete));
     }
 }

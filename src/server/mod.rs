@@ -20,6 +20,8 @@ pub mod peer;
 mod proxy_protocol;
 mod request;
 mod sending;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod wire;
 mod worker;

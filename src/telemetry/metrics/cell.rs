@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use super::Histogram;
 use crate::policy::routes::RouteTable;
-use crate::upstream::Endpoint;
 
 /// Requests of one route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,8 +65,8 @@ pub struct Counts {
     requests: Vec<Requests>,
     /// Answers of ours, or ends of an answer, by code.
     pub codes: Vec<(&'static str, u64)>,
-    /// By the place of the endpoint.
-    pub endpoints: HashMap<usize, (Arc<Endpoint>, Asked)>,
+    /// By the place of the endpoint in the registry, which all workers share; up to the last that was asked.
+    pub endpoints: Vec<Asked>,
 }
 
 impl Counts {
@@ -77,7 +76,7 @@ impl Counts {
             routes: Arc::clone(routes),
             requests: vec![Requests::default(); routes.routes().len() + 1],
             codes: Vec::new(),
-            endpoints: HashMap::new(),
+            endpoints: Vec::new(),
         }
     }
 
@@ -166,30 +165,30 @@ impl Measures {
         }
     }
 
-    /// A request goes to `endpoint`.
-    pub fn attempt(&self, endpoint: &Arc<Endpoint>, is_first: bool) {
-        self.with(endpoint, |asked| {
+    /// A request goes to the endpoint at `place`.
+    pub fn attempt(&self, place: usize, is_first: bool) {
+        self.with(place, |asked| {
             asked.attempts += 1;
             asked.retries += u64::from(!is_first);
         });
     }
 
-    /// `endpoint` has failed one.
-    pub fn failed(&self, endpoint: &Arc<Endpoint>) {
-        self.with(endpoint, |asked| asked.failures += 1);
+    /// The endpoint at `place` has failed one.
+    pub fn failed(&self, place: usize) {
+        self.with(place, |asked| asked.failures += 1);
     }
 
-    /// `endpoint` has begun to answer one, after so long.
-    pub fn answered(&self, endpoint: &Arc<Endpoint>, latency: Duration) {
-        self.with(endpoint, |asked| asked.latencies.add(latency.as_micros() as u64));
+    /// The endpoint at `place` has begun to answer one, after so long.
+    pub fn answered(&self, place: usize, latency: Duration) {
+        self.with(place, |asked| asked.latencies.add(latency.as_micros() as u64));
     }
 
-    fn with(&self, endpoint: &Arc<Endpoint>, count: impl FnOnce(&mut Asked)) {
+    fn with(&self, place: usize, count: impl FnOnce(&mut Asked)) {
         let endpoints = &mut self.0.borrow_mut().endpoints;
-        let (_, asked) = endpoints
-            .entry(endpoint.place())
-            .or_insert_with(|| (Arc::clone(endpoint), Asked::default()));
-        count(asked);
+        if place >= endpoints.len() {
+            endpoints.resize_with(place + 1, Asked::default);
+        }
+        count(&mut endpoints[place]);
     }
 
     /// A copy of all of it.
