@@ -25,6 +25,7 @@ use keyward::server::connection::ConnectionInfo;
 use keyward::snapshot::Shared;
 use keyward::telemetry::Format;
 use keyward::telemetry::access_log::{AccessLog, Overflow, Sink};
+use keyward::usage::recorder::Reports;
 use serde_json::{Value, json};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -125,7 +126,8 @@ fn worker(folder: &Path, log: &AccessLog) -> Result<(Rc<Proxy>, Rc<ConnectionInf
     let connection = ConnectionInfo::new(peer, Proto::Http);
     let shared = Shared::new(config, keys.table, tls, targets);
     let tunnels = Arc::default();
-    let proxy = Proxy::new(shared.current(), tunnels, log.worker()).map_err(io::Error::other)?;
+    let proxy = Proxy::new(shared.current(), tunnels, log.worker(), Reports::off())
+        .map_err(io::Error::other)?;
     Ok((Rc::new(proxy), Rc::new(connection)))
 }
 

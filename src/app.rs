@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow};
+use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, UsageFile as Kept};
 use crate::diagnostics::Report;
 use crate::reload::{self, Loaded, Reloader};
+use crate::server::control::Control;
+use crate::server::metrics::Metrics;
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
 use crate::systemd;
@@ -23,9 +25,13 @@ use crate::telemetry::Format;
 use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
 use crate::upstream::health::HealthChecks;
 use crate::upstream::names::Names;
+use crate::usage::recorder::{self, Recorder, Usage};
 
 /// How long the access log may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the last usage of keys may take to be kept.
+const USAGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the program does not start.
 #[derive(Debug)]
@@ -49,6 +55,8 @@ pub struct App {
     shared: Arc<Shared>,
     server: Server,
     log: AccessLog,
+    usage: Usage,
+    recorder: Recorder,
     reloader: Reloader,
 }
 
@@ -70,9 +78,11 @@ impl App {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let signals = runtime.block_on(async { Signals::listen() })?;
         let log = access_log(&config.log)?;
+        let Kept { path, interval } = &config.keys.usage;
+        let (usage, reports, recorder) = recorder::start(path.as_deref(), *interval)?;
         let (count, routes) = (keys.records.len(), config.routes.routes().len());
         let shared = Arc::new(Shared::new(config, keys.table, tls, targets));
-        let server = server::start(&shared, &log, handed_over.unwrap_or_default())?;
+        let server = server::start(&shared, &log, &reports, handed_over.unwrap_or_default())?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
         }
@@ -87,12 +97,27 @@ impl App {
                 tracing::info!("took over");
             }
         }
-        Ok(Self { runtime, signals, server, log, shared, reloader })
+        Ok(Self { runtime, signals, server, log, usage, recorder, shared, reloader })
     }
 
     /// Where it serves.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.server.addresses()
+    }
+
+    /// What can be asked of its workers.
+    pub fn workers(&self) -> Control {
+        self.server.control()
+    }
+
+    /// What is measured of all this.
+    pub fn metrics(&self) -> Metrics {
+        self.server.metrics(&self.shared, &self.usage, self.log.dropped())
+    }
+
+    /// What its keys are used for.
+    pub fn usage(&self) -> Usage {
+        self.usage.clone()
     }
 
     /// Runs until SIGTERM or SIGINT, or until another process has taken over; then lets what is in flight end, and
@@ -101,7 +126,7 @@ impl App {
     /// # Errors
     /// What the system refused; the access log's last lines could not be written.
     pub fn run(self) -> io::Result<()> {
-        let Self { runtime, mut signals, shared, server, log, mut reloader } = self;
+        let Self { runtime, mut signals, shared, server, log, recorder, mut reloader, .. } = self;
         let end = runtime.block_on(control(&mut signals, &mut reloader, &shared, &server, &log));
         let timeouts = shared.current().load().config.server.timeouts.clone();
         let longest = match end {
@@ -113,16 +138,20 @@ impl App {
             End::Succeeded => timeouts.takeover,
         };
         let cut = runtime.block_on(async {
+            let workers = server.control();
             let mut stopping = server.stop(Instant::now() + longest)?;
             loop {
                 tokio::select! {
                     cut = stopping.cut() => return cut,
+                    // What is in flight may be so for long, and is to end with its key here, too.
+                    () = reloader.changed() => look(&mut reloader, &shared, &workers).await,
                     () = signals.end.recv() => stopping.hurry(Instant::now() + timeouts.shutdown),
                 }
             }
         })?;
         // A name that is just being looked up must not hold up the end.
         runtime.shutdown_background();
+        recorder.finish(USAGE_PATIENCE);
         log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
         match cut {
             0 => tracing::info!("stopped"),
@@ -149,6 +178,7 @@ async fn control(
 ) -> End {
     let (mut checks, mut names) = (HealthChecks::default(), Names::default());
     let mut handover: Option<Handover> = None;
+    let workers = server.control();
     loop {
         let snapshot = shared.current().load_full();
         checks.follow(&snapshot.upstreams);
@@ -163,13 +193,24 @@ async fn control(
                     tracing::error!(%error, "the new process did not take over; this one goes on serving");
                 }
             },
-            _ = signals.hangup.recv() => reloader.reload(shared),
+            _ = signals.hangup.recv() => {
+                if reloader.reload(shared) {
+                    workers.close_revoked().await;
+                }
+            }
             _ = signals.reopen.recv() => {
                 log.reopen();
                 tracing::info!("access log reopened");
             }
-            () = reloader.changed() => reloader.look(shared),
+            () = reloader.changed() => look(reloader, shared, &workers).await,
         }
+    }
+}
+
+/// Reloads if a file has changed. What a key held open that is no longer good ends with that.
+async fn look(reloader: &mut Reloader, shared: &Shared, workers: &Control) {
+    if reloader.look(shared) {
+        workers.close_revoked().await;
     }
 }
 

@@ -46,6 +46,15 @@ impl Deadline {
         self.is_over.set(false);
     }
 
+    /// All of it is over, now.
+    pub fn end_now(&self, now: Instant) {
+        self.end.set(Some(now));
+        self.at.set(Some(now));
+        self.is_over.set(true);
+        self.passed.set(true);
+        self.wake_driver();
+    }
+
     fn move_to(&self, at: Option<Instant>) {
         self.at.set(at);
         self.passed.set(self.is_over.get());
@@ -172,6 +181,27 @@ mod tests {
             poll_fn(|cx| deadline.poll(cx)).await;
             assert_eq!((now() - begin).as_secs(), 65);
             assert!(!deadline.is_over());
+        });
+    }
+
+    #[test]
+    fn what_is_over_now_has_passed_whatever_is_waited_for_until_that_is_lifted() {
+        run(async {
+            let deadline = Deadline::default();
+            deadline.start(now(), Duration::from_secs(60));
+            let pending = poll_fn(|cx| Poll::Ready(deadline.poll(cx).is_pending())).await;
+            assert!(pending);
+            deadline.end_now(now());
+            assert!(deadline.has_passed() && deadline.is_over());
+            deadline.start(now(), Duration::from_secs(60));
+            deadline.clear();
+            assert!(deadline.has_passed() && deadline.is_over());
+            deadline.lift_end();
+            let begin = now();
+            deadline.start(now(), Duration::from_secs(60));
+            assert!(!deadline.has_passed() && !deadline.is_over());
+            poll_fn(|cx| deadline.poll(cx)).await;
+            assert_eq!((now() - begin).as_secs(), 60);
         });
     }
 

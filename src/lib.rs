@@ -49,6 +49,7 @@ pub mod server;
 pub mod snapshot;
 pub mod tls;
 pub mod upstream;
+pub mod usage;
 
 // Around it.
 pub mod app;

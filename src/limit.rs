@@ -77,6 +77,11 @@ pub struct TunnelLimit(AtomicUsize);
 pub struct TunnelSlot(Arc<TunnelLimit>);
 
 impl TunnelLimit {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// One more, unless there are `most` already.
     pub fn admit(self: &Arc<Self>, most: usize) -> Option<TunnelSlot> {
         let one_more = |open: usize| (open < most).then_some(open + 1);

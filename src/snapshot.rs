@@ -4,8 +4,10 @@
 //! never sees the routes of one generation with the keys of another.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 
 use crate::auth::challenge::Challenges;
 use crate::auth::credentials::KeySources;
@@ -50,6 +52,59 @@ pub struct Snapshot {
 pub struct Shared {
     current: Arc<ArcSwap<Snapshot>>,
     endpoints: Registry,
+    reloads: Reloads,
+}
+
+/// What came of reloads.
+#[derive(Debug)]
+pub struct Reloads {
+    taken: AtomicU64,
+    refused: AtomicU64,
+    last_taken_unix_ms: AtomicI64,
+    is_refused: AtomicBool,
+}
+
+impl Reloads {
+    fn new() -> Self {
+        Self {
+            taken: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            last_taken_unix_ms: AtomicI64::new(Timestamp::now().as_millisecond()),
+            is_refused: AtomicBool::new(false),
+        }
+    }
+
+    fn took(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.last_taken_unix_ms.store(Timestamp::now().as_millisecond(), Ordering::Relaxed);
+        self.is_refused.store(false, Ordering::Relaxed);
+    }
+
+    /// One was refused: the files that there are now are not those in force.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.is_refused.store(true, Ordering::Relaxed);
+    }
+
+    /// How many were taken since the start, which does not count.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// How many were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last one was.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
+    }
+
+    /// When what is in force was taken, in milliseconds since the Unix epoch.
+    pub fn last_taken_unix_ms(&self) -> i64 {
+        self.last_taken_unix_ms.load(Ordering::Relaxed)
+    }
 }
 
 impl Shared {
@@ -62,7 +117,13 @@ impl Shared {
     ) -> Self {
         let endpoints = Registry::default();
         let first = Snapshot::new(config, keys, tls, targets, &endpoints, 1);
-        Self { current: Arc::new(ArcSwap::from_pointee(first)), endpoints }
+        let current = Arc::new(ArcSwap::from_pointee(first));
+        Self { current, endpoints, reloads: Reloads::new() }
+    }
+
+    /// What came of reloads.
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Where the current snapshot is found; for a worker's `arc_swap::Cache`.
@@ -81,6 +142,7 @@ impl Shared {
         let generation = self.current.load().generation + 1;
         let next = Snapshot::new(config, keys, tls, targets, &self.endpoints, generation);
         self.current.store(Arc::new(next));
+        self.reloads.took();
         generation
     }
 }

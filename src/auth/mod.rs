@@ -5,10 +5,7 @@
 pub mod challenge;
 pub mod credentials;
 
-use std::sync::Arc;
-
-use crate::identity::Identity;
-use crate::keys::table::{KeyTable, Rejection};
+use crate::keys::table::{Found, KeyTable, Rejection};
 use credentials::{Ambiguous, Credential};
 
 /// Why nobody is known to have sent a request.
@@ -26,21 +23,26 @@ pub enum Unauthenticated {
     Ambiguous,
 }
 
+impl From<Rejection> for Unauthenticated {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Unknown => Self::InvalidKey,
+            Rejection::Disabled => Self::KeyDisabled,
+            Rejection::Expired => Self::KeyExpired,
+        }
+    }
+}
+
 /// Finds out who sent the request that `taken` was taken from, at `now` in seconds since the Unix epoch.
 pub fn authenticate(
     taken: Result<Option<Credential>, Ambiguous>,
     keys: &KeyTable,
     now_unix_s: i64,
-) -> Result<Arc<Identity>, Unauthenticated> {
+) -> Result<Found<'_>, Unauthenticated> {
     let credential = match taken {
         Ok(Some(credential)) => credential,
         Ok(None) => return Err(Unauthenticated::MissingKey),
         Err(Ambiguous) => return Err(Unauthenticated::Ambiguous),
     };
-    keys.lookup(credential.key().expose(), now_unix_s).cloned().map_err(|rejection| match rejection
-    {
-        Rejection::Unknown => Unauthenticated::InvalidKey,
-        Rejection::Disabled => Unauthenticated::KeyDisabled,
-        Rejection::Expired => Unauthenticated::KeyExpired,
-    })
+    Ok(keys.lookup(credential.key().expose(), now_unix_s)?)
 }

@@ -162,6 +162,8 @@ pub struct Config {
     pub routes: Arc<RouteTable>,
     /// Where the access log goes, and how.
     pub log: Log,
+    /// What is measured.
+    pub metrics: Metrics,
     /// Not wrong, but hardly meant: shown by `check` and at load.
     pub warnings: Report,
 }
@@ -270,6 +272,17 @@ pub struct Keys {
     pub prefix: Prefix,
     /// With it, keys are kept as HMAC-SHA-256; `pepper = "${NAME}"`.
     pub pepper: Option<Arc<Pepper>>,
+    /// Where their usage is kept.
+    pub usage: UsageFile,
+}
+
+/// Where and how often the usage of keys is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageFile {
+    /// The file; without one it is known to the running process alone.
+    pub path: Option<PathBuf>,
+    /// The longest time in which nothing is written though there is something new.
+    pub interval: Duration,
 }
 
 /// `[audit]`
@@ -320,6 +333,13 @@ impl Endpoint {
             Address::Tcp { .. } | Address::Unix(_) => None,
         }
     }
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whether requests are counted by key id, too.
+    pub per_key: bool,
 }
 
 /// `[log]`

@@ -89,6 +89,8 @@ pub(super) struct Root {
     pub(super) routes: Field<Vec<Given<Table<Route>>>>,
     /// Where the access log goes, and how.
     pub(super) log: Section<Log>,
+    /// What is measured.
+    pub(super) metrics: Section<Metrics>,
 }
 
 /// Where and how clients are served.
@@ -256,6 +258,10 @@ pub(super) struct Keys {
     pub(super) prefix: Field<String>,
     /// Keep keys as HMAC-SHA-256 with this secret, which must come from the environment: "${NAME}".
     pub(super) pepper: Field<String>,
+    /// Where the usage of keys is kept, relative to this file, or "off". Default: beside the store, keys.usage.jsonl.
+    pub(super) usage: Field<String>,
+    /// How often it is written. Default: "30s".
+    pub(super) usage_interval: Field<String>,
 }
 
 /// Where changes of keys are told.
@@ -350,6 +356,14 @@ pub(super) struct Log {
     /// When the log cannot be written as fast as requests come: "block" makes them wait, "drop" drops lines and counts them. Default: "block".
     #[schemars(extend("enum" = ["block", "drop"]))]
     pub(super) on_overflow: Field<String>,
+}
+
+/// What is measured.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Metrics {
+    /// Whether requests are counted by key id, too: as many series as keys in use. Default: false.
+    pub(super) per_key: Field<bool>,
 }
 
 /// The JSON Schema of the configuration file. Draft 7: the newest that every TOML editor reads.

@@ -19,7 +19,8 @@ use super::check::Check;
 use super::interpolate::{Problem, ProblemKind, variable};
 use super::raw::{self, Field, Section, Table};
 use super::{
-    AccessLog, Audit, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, UpstreamTls, limits,
+    AccessLog, Audit, Config, KeyFacts, Keys, Log, LogFormat, Metrics, OnOverflow, Tls,
+    UpstreamTls, UsageFile, limits,
 };
 use crate::diagnostics::Report;
 use crate::keys::format::{Pepper, Prefix};
@@ -53,9 +54,11 @@ pub(super) fn validate(
     files.extend(server.tls.iter().flat_map(Tls::files));
     let with_tls = upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
     files.extend(with_tls.flat_map(UpstreamTls::files));
+    files.extend(keys.iter().filter_map(|keys| keys.usage.path.as_deref()));
     let audit = audit(check, root.audit, keys.as_ref(), &files);
     files.extend(audit.iter().map(|audit| audit.file.as_path()));
     let log = log(check, root.log, &files);
+    let metrics = metrics(check, root.metrics);
     let roles = roles.resolved;
     match (keys, audit, identity, routes) {
         (Some(keys), Some(audit), Some(identity), Some(routes)) if check.faults() == 0 => {
@@ -71,6 +74,7 @@ pub(super) fn validate(
                 upstreams,
                 routes: Arc::new(routes),
                 log,
+                metrics,
                 warnings: Report::default(),
             })
         }
@@ -113,7 +117,13 @@ fn keys(check: &mut Check<'_>, section: Section<raw::Keys>) -> Option<Keys> {
         },
     };
     let pepper = pepper(check, raw.pepper);
-    Some(Keys { store, prefix: prefix?, pepper })
+    let interval = check.duration(raw.usage_interval, &limits::USAGE_INTERVAL);
+    let path = match check.text(raw.usage) {
+        None => Some(store.with_extension("usage.jsonl")),
+        Some(text) if text.value == "off" => None,
+        Some(text) => Some(check.path(&text)),
+    };
+    Some(Keys { store, prefix: prefix?, pepper, usage: UsageFile { path, interval } })
 }
 
 /// A pepper goes from the environment into a [`Secret`], past the texts that may be shown.
@@ -162,6 +172,11 @@ fn audit(
         );
     }
     Some(Audit { file })
+}
+
+fn metrics(check: &mut Check<'_>, section: Section<raw::Metrics>) -> Metrics {
+    let raw = check.section("metrics", section);
+    Metrics { per_key: check.field(raw.per_key).is_some_and(|given| given.into_inner()) }
 }
 
 /// `others` are files that the log must not be appended to.

@@ -33,6 +33,8 @@ pub(super) struct Entry {
     pub(super) validity: i64,
     /// Whom.
     pub(super) identity: Arc<Identity>,
+    /// Whether it is that of a secret before a rotation.
+    pub(super) is_previous: bool,
 }
 
 const _: () = assert!(size_of::<Option<Entry>>() == 64);
@@ -161,7 +163,12 @@ mod tests {
     /// Entries of `digests`, numbered by their validity.
     fn shard(digests: &[[u8; 32]]) -> Shard {
         let identity = identity();
-        let entry = |(&digest, validity)| Entry { digest, validity, identity: identity.clone() };
+        let entry = |(&digest, validity)| Entry {
+            digest,
+            validity,
+            identity: identity.clone(),
+            is_previous: false,
+        };
         Shard::new(digests.iter().zip(0..).map(entry).collect())
     }
 

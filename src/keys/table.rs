@@ -152,7 +152,9 @@ impl KeyTable {
                     continue;
                 }
                 owners.insert(digest, &key.id);
-                let entry = Entry { digest: *digest, validity, identity: Arc::clone(&identity) };
+                let is_previous = field == HashField::Previous;
+                let identity = Arc::clone(&identity);
+                let entry = Entry { digest: *digest, validity, identity, is_previous };
                 let shard = shard::shard(digest, shards.len());
                 shards[shard].push(entry);
             }
@@ -168,17 +170,24 @@ impl KeyTable {
     ///
     /// The time it takes tells nothing about a key: what is searched for is its digest, and digests are
     /// compared in constant time.
-    pub fn lookup(&self, key: &[u8], now_unix_s: i64) -> Result<&Arc<Identity>, Rejection> {
+    pub fn lookup(&self, key: &[u8], now_unix_s: i64) -> Result<Found<'_>, Rejection> {
         if !self.format.is_plausible(key) {
             return Err(Rejection::Unknown);
         }
-        let digest = self.hasher.digest(key);
-        let digest = digest.as_bytes();
+        self.lookup_digest(self.hasher.digest(key).as_bytes(), now_unix_s)
+    }
+
+    /// The same for a key whose digest is known from an earlier look-up: whether it is still good.
+    pub fn lookup_digest(
+        &self,
+        digest: &[u8; 32],
+        now_unix_s: i64,
+    ) -> Result<Found<'_>, Rejection> {
         let shard = &self.shards[shard::shard(digest, self.shards.len())];
         let entry = shard.find(digest).ok_or(Rejection::Unknown)?;
         match entry.validity {
             DISABLED => Err(Rejection::Disabled),
-            validity if now_unix_s < validity => Ok(&entry.identity),
+            validity if now_unix_s < validity => Ok(Found(entry)),
             _ => Err(Rejection::Expired),
         }
     }
@@ -191,6 +200,32 @@ impl KeyTable {
     /// Whether there is no key at all.
     pub fn is_empty(&self) -> bool {
         self.keys == 0
+    }
+}
+
+/// A secret that lets somebody in.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a>(&'a Entry);
+
+impl<'a> Found<'a> {
+    /// Whom.
+    pub fn identity(self) -> &'a Arc<Identity> {
+        &self.0.identity
+    }
+
+    /// What it is known by.
+    pub fn digest(self) -> &'a [u8; 32] {
+        &self.0.digest
+    }
+
+    /// The Unix time in seconds from which on it does not any more; `None` if that never comes.
+    pub fn expires_unix_s(self) -> Option<i64> {
+        Some(self.0.validity).filter(|&validity| validity != FOREVER)
+    }
+
+    /// Whether it is the secret before a rotation.
+    pub fn is_previous(self) -> bool {
+        self.0.is_previous
     }
 }
 
@@ -270,7 +305,8 @@ mod tests {
     fn a_key_is_found_by_its_bytes_alone() {
         let table = build(&[record("key_a", "secret-a"), record("key_b", "secret-b")]).unwrap();
         let check = |key: &[u8], expect: Result<&str, Rejection>| {
-            assert_eq!(table.lookup(key, NOW).map(|found| found.key_id()), expect);
+            let found = table.lookup(key, NOW).map(|found| found.identity().key_id());
+            assert_eq!(found, expect);
         };
         check(b"secret-a", Ok("key_a"));
         check(b"secret-b", Ok("key_b"));
@@ -289,7 +325,7 @@ mod tests {
         assert_eq!(table.shards.len(), 4);
         for n in 0..3000 {
             let found = table.lookup(key(n).as_bytes(), NOW).unwrap();
-            assert_eq!(found.key_id(), format!("key_{n}"));
+            assert_eq!(found.identity().key_id(), format!("key_{n}"));
         }
         assert_eq!(table.lookup(key(3000).as_bytes(), NOW).unwrap_err(), Rejection::Unknown);
     }
@@ -323,6 +359,24 @@ mod tests {
         check(&key, NOW - 1, Err(Rejection::Expired));
         key.enabled = false;
         check(&key, NOW - 11, Err(Rejection::Disabled));
+    }
+
+    #[test]
+    fn a_digest_tells_of_its_secret_what_the_secret_would() {
+        let mut key = record("key_a", "secret-a");
+        key.previous = Some((Hasher::default().digest(b"secret-0"), at(NOW + 10)));
+        let table = build(&[key]).unwrap();
+        let check = |secret: &[u8], is_previous, expires| {
+            let found = table.lookup(secret, NOW).unwrap();
+            assert_eq!((found.is_previous(), found.expires_unix_s()), (is_previous, expires));
+            let again = table.lookup_digest(found.digest(), NOW).unwrap();
+            assert!(Arc::ptr_eq(again.identity(), found.identity()));
+        };
+        check(b"secret-a", false, None);
+        check(b"secret-0", true, Some(NOW + 10));
+        let old = *table.lookup(b"secret-0", NOW).unwrap().digest();
+        assert_eq!(table.lookup_digest(&old, NOW + 10).unwrap_err(), Rejection::Expired);
+        assert_eq!(table.lookup_digest(&[7; 32], NOW).unwrap_err(), Rejection::Unknown);
     }
 
     #[test]
@@ -367,6 +421,6 @@ mod tests {
             "the hash of key_a was made without the configured pepper"
         );
         let table = build_with(peppered, &[with_pepper]).unwrap();
-        assert_eq!(table.lookup(b"secret-a", NOW).unwrap().key_id(), "key_b");
+        assert_eq!(table.lookup(b"secret-a", NOW).unwrap().identity().key_id(), "key_b");
     }
 }

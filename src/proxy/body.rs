@@ -256,10 +256,11 @@ fn judge<T>(
     polled: Poll<Result<T, Fault>>,
 ) -> Poll<Result<T, BrokenBody>> {
     context.awaits_upstream(polled.is_pending());
-    let deadline = context.connection().deadline();
+    if let Some(end) = context.end() {
+        return Poll::Ready(Err(context.break_off(end)));
+    }
     match polled {
-        _ if deadline.is_over() => Poll::Ready(Err(context.break_off(Refusal::RequestDeadline))),
-        Poll::Pending if deadline.has_passed() => {
+        Poll::Pending if context.connection().deadline().has_passed() => {
             let is_clients = context.upload().is_some_and(Upload::awaits_client);
             let refusal =
                 if is_clients { Refusal::RequestTimeout } else { Refusal::UpstreamTimeout };

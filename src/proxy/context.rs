@@ -1,27 +1,29 @@
 //! What is observed of one request, from its head to the end of its answer.
 //!
-//! The context decides nothing. It is dropped on every way out, a client that left too, and its `Drop`
+//! The context decides nothing. It is dropped on every way out, a client that left too, and its `Drop` (in [`end`])
 //! writes the access record: no request goes unlogged.
+
+mod end;
 
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::body::{BrokenBody, RequestBody, Upload};
 use super::error::Refusal;
+use super::in_flight::Place;
 use super::request_id::{self, X_REQUEST_ID};
 use super::upgrade::{Asked, Wish};
 use super::{Proxy, forwarded, grpc};
-use crate::identity::Identity;
+use crate::keys::table::Found;
 use crate::policy::routes::{Route, RouteTable};
 use crate::redact::Redactor;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::Record;
 use crate::upstream::Endpoint;
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::load::Admitted;
@@ -44,7 +46,8 @@ pub struct RequestContext {
     /// The method and the target as they came; `None` if the head could not be read.
     line: Option<(Method, Uri)>,
     route: Option<usize>,
-    identity: Option<Arc<Identity>>,
+    /// Among the requests in flight, if somebody's key let it in.
+    place: Option<Place>,
     endpoint: Option<Arc<Endpoint>>,
     /// When the exchange with this endpoint began.
     attempt_started: Instant,
@@ -96,6 +99,7 @@ impl RequestContext {
             .filter(|_| is_trusted)
             .map(|head| forwarded::client(&head.headers, networks, peer));
         let started = connection.now();
+        proxy.measures.begin(&snapshot.config.routes);
         if let Some(longest) = snapshot.config.server.timeouts.request {
             connection.deadline().set_end(started.checked_add(longest));
         }
@@ -106,7 +110,7 @@ impl RequestContext {
             client,
             line: head.map(|head| (head.method.clone(), head.uri.clone())),
             route: None,
-            identity: None,
+            place: None,
             endpoint: None,
             admitted: None,
             upload: None,
@@ -162,7 +166,7 @@ impl RequestContext {
 
     /// Whole seconds since the Unix epoch, at the start of the request.
     pub(super) fn started_unix_s(&self) -> i64 {
-        (self.proxy.clock.unix_micros(self.started) / 1_000_000) as i64
+        self.proxy.unix_s(self.started)
     }
 
     /// Whether the peer's word for others is taken.
@@ -174,8 +178,13 @@ impl RequestContext {
         self.route = route.map(Route::place);
     }
 
-    pub(super) fn saw_identity(&mut self, identity: Option<&Arc<Identity>>) {
-        self.identity = identity.cloned();
+    /// Notes the key that lets it in. From now on the request is found when that is no longer good.
+    pub(super) fn saw_key(&mut self, found: Found<'_>) {
+        let (_, routes) = self.generation.for_record();
+        let place = self.proxy.in_flight.enter(found, routes, &self.connection);
+        let begun = self.proxy.clock.unix_micros(self.started);
+        place.key().usage().begin(begun, self.client(), self.route);
+        self.place = Some(place);
     }
 
     pub(super) fn saw_upload(&mut self, upload: &Rc<Upload>) {
@@ -183,6 +192,7 @@ impl RequestContext {
     }
 
     pub(super) fn saw_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
+        self.proxy.measures.attempt(endpoint.place(), self.endpoint.is_none());
         self.endpoint = Some(Arc::clone(endpoint));
         self.attempt_started = self.connection.now();
         self.upstream_started.get_or_insert(self.attempt_started);
@@ -194,6 +204,10 @@ impl RequestContext {
     }
 
     pub(super) fn saw_status(&mut self, status: StatusCode) {
+        if let Some(endpoint) = &self.endpoint {
+            let latency = self.connection.now().saturating_duration_since(self.attempt_started);
+            self.proxy.measures.answered(endpoint.place(), latency);
+        }
         self.status = Some(status);
         self.upstream = self.upstream_started.map(|started| self.connection.now() - started);
     }
@@ -203,13 +217,24 @@ impl RequestContext {
         self.is_grpc
     }
 
-    /// What `refusal` comes from, if its time as a whole is over: unless it is the client that was waited for.
-    pub(super) fn cause(&self, refusal: Refusal) -> Refusal {
+    /// Why all of it is over, if it is: its key is no longer good, or its time is up.
+    pub(super) fn end(&self) -> Option<Refusal> {
         let is_over = self.connection.deadline().is_over();
-        if is_over && refusal != Refusal::RequestTimeout {
-            Refusal::RequestDeadline
-        } else {
-            refusal
+        is_over.then(|| self.revoked().unwrap_or(Refusal::RequestDeadline))
+    }
+
+    /// Why its key is no longer good, if it is not.
+    pub(super) fn revoked(&self) -> Option<Refusal> {
+        let reason = self.proxy.in_flight.revoked(self.place.as_ref()?)?;
+        Some(Refusal::Unauthenticated(reason))
+    }
+
+    /// What `refusal` comes from, if all of it is over: unless its time is up, and the client was waited for.
+    pub(super) fn cause(&self, refusal: Refusal) -> Refusal {
+        match self.end() {
+            Some(Refusal::RequestDeadline) if refusal == Refusal::RequestTimeout => refusal,
+            Some(end) => end,
+            None => refusal,
         }
     }
 
@@ -291,10 +316,16 @@ impl RequestContext {
             return self.break_off(refusal);
         }
         if let Some(endpoint) = &self.endpoint {
-            endpoint.failed(self.attempt_started, self.connection.now());
+            self.saw_failure(endpoint, self.attempt_started);
             tracing::warn!(endpoint = endpoint.name(), %fault, "an answer of the endpoint broke off");
         }
         self.break_off(Refusal::UpstreamProtocol)
+    }
+
+    /// Notes that `endpoint` failed an exchange that began at `began`.
+    pub(super) fn saw_failure(&self, endpoint: &Arc<Endpoint>, began: Instant) {
+        self.proxy.measures.failed(endpoint.place());
+        endpoint.failed(began, self.connection.now());
     }
 
     /// Notes that the answer was read whole.
@@ -320,39 +351,5 @@ impl RequestContext {
         };
         response.headers_mut().insert(&X_REQUEST_ID, self.request_id.clone());
         response
-    }
-}
-
-impl Drop for RequestContext {
-    fn drop(&mut self) {
-        let ended = self.connection.now();
-        if self.code.is_none() && self.connection.deadline().is_over() {
-            self.code = Some(Refusal::RequestDeadline.problem().code);
-        }
-        if self.proxy.log.is_off() {
-            return;
-        }
-        let (redactor, routes) = self.generation.for_record();
-        let target = self.line.as_ref().and_then(|(_, uri)| uri.path_and_query());
-        let identity = self.identity.as_deref();
-        let named = self.client.map(|client| client.to_string());
-        self.proxy.log.write(&Record {
-            time: UNIX_EPOCH + Duration::from_micros(self.proxy.clock.unix_micros(self.started)),
-            request_id: self.request_id_str(),
-            client: named.as_deref().unwrap_or(self.connection.peer().via().address()),
-            method: self.line.as_ref().map(|(method, _)| redactor.text(method.as_str().as_bytes())),
-            path: target.map(|target| redactor.target(target.as_str().as_bytes())),
-            status: self.status.map(|status| status.as_u16()),
-            code: self.code.or(if self.status.is_none() { Some(CLIENT_LEFT) } else { None }),
-            user: identity.map(Identity::user),
-            role: identity.map(|identity| identity.role().name().as_str()),
-            key_id: identity.map(Identity::key_id),
-            route: self.route.map(|place| routes.routes()[place].pattern()),
-            endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.name()),
-            bytes_in: self.upload.as_ref().map_or(self.tunnelled_in, |upload| upload.bytes()),
-            bytes_out: self.bytes_out,
-            duration: ended.saturating_duration_since(self.started),
-            upstream: self.upstream,
-        });
     }
 }

@@ -169,7 +169,9 @@ async fn send_to(
                 match connect(connecting, endpoint, context).await {
                     Ok(lease) => lease,
                     Err(refusal) => {
-                        endpoint.failed(began, context.connection().now());
+                        if context.revoked().is_none() {
+                            context.saw_failure(endpoint, began);
+                        }
                         return Err(refusal);
                     }
                 }
@@ -189,7 +191,7 @@ async fn send_to(
             && failure.kind != Kind::Refused
             && (is_unsent || failure.kind == Kind::Unanswered);
         if !is_stale && failure.kind != Kind::OfClient {
-            endpoint.failed(began, context.connection().now());
+            context.saw_failure(endpoint, began);
         }
         let has_failed = matches!(failure.kind, Kind::Unanswered | Kind::Refused | Kind::Broken);
         let is_repeatable = has_failed && may_repeat;
@@ -274,6 +276,9 @@ async fn answer(
             Err(fault) => fault,
         },
         Some(Err(fault)) => fault,
+        None if let Some(refusal) = context.revoked() => {
+            return Err(Failure { kind: Kind::OfClient, refusal });
+        }
         None if upload.is_some_and(|upload| upload.awaits_client()) => {
             return Err(Failure { kind: Kind::OfClient, refusal: Refusal::RequestTimeout });
         }

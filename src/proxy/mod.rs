@@ -22,15 +22,16 @@ mod forward;
 pub mod forwarded;
 mod grpc;
 mod headers;
+pub mod in_flight;
 mod redirect;
 pub mod request_id;
 pub mod tunnel;
 pub mod upgrade;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::header::{
@@ -51,16 +52,19 @@ use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::WorkerLog;
+use crate::telemetry::metrics::cell::{Counts, Measures};
 use crate::upstream::balance::Balancer;
 use crate::upstream::client::Client;
 use crate::upstream::head::{Head, StreamHead};
 use crate::upstream::request::RequestHead;
 use crate::upstream::settings::Host;
+use crate::usage::recorder::Reports;
 use body::{RequestBody, ResponseBody, Upload};
 use context::RequestContext;
 use error::Refusal;
 use forward::Outgoing;
 use headers::{Survey, Vouched};
+use in_flight::{Closing, InFlight};
 use request_id::RequestIds;
 use tunnel::Tunnel;
 use upgrade::Asked;
@@ -72,14 +76,22 @@ pub struct Proxy {
     request_ids: RequestIds,
     balancer: Balancer,
     client: Client,
+    in_flight: InFlight,
+    measures: Measures,
     tunnels: Arc<TunnelLimit>,
     log: WorkerLog,
+    reports: Reports,
+    /// When the next is due.
+    next_report: Cell<Instant>,
     /// Large bodies in clear pass through them.
     pub pipes: Rc<Pipes>,
 }
 
+/// How often a worker reports what became of keys.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Proxy {
-    /// For a worker that writes to `log`; `tunnels` counts those of all workers.
+    /// For a worker that writes to `log` and reports to `reports`; `tunnels` counts those of all workers.
     ///
     /// # Errors
     /// The operating system has no randomness.
@@ -87,15 +99,20 @@ impl Proxy {
         current: Arc<ArcSwap<Snapshot>>,
         tunnels: Arc<TunnelLimit>,
         log: WorkerLog,
+        reports: Reports,
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
+            measures: Measures::new(&current.load().config.routes),
             snapshots: RefCell::new(arc_swap::Cache::new(current)),
             clock: Clock::new(),
             request_ids: RequestIds::new()?,
             balancer: Balancer::new()?,
             client: Client::default(),
+            in_flight: InFlight::default(),
             tunnels,
             log,
+            reports,
+            next_report: Cell::new(Instant::now()),
             pipes: Rc::default(),
         })
     }
@@ -105,10 +122,43 @@ impl Proxy {
         Arc::clone(self.snapshots.borrow_mut().load())
     }
 
-    /// What a worker does now and then: close idle connections to endpoints, hand over the log.
+    /// What a worker does now and then: close idle connections to endpoints and what expired keys hold open, report,
+    /// hand over the log.
     pub fn tick(&self, now: Instant) {
         self.client.prune(now, self.snapshot().pool_limits);
+        self.in_flight.close_expired(self.unix_s(now));
+        if now >= self.next_report.get() {
+            self.next_report.set(now + REPORT_INTERVAL);
+            self.report_usage();
+        }
         self.log.flush();
+    }
+
+    /// What was measured so far.
+    pub fn counts(&self) -> Counts {
+        self.measures.counts()
+    }
+
+    /// Reports what is new of the usage of keys.
+    pub fn report_usage(&self) {
+        self.reports.send(|| self.in_flight.report());
+    }
+
+    /// The last tick and the last report, of a worker that has ended. Waits for room.
+    pub fn finish(&self) {
+        self.tick(Instant::now());
+        self.reports.send_last(self.in_flight.report());
+    }
+
+    /// Closes what keys hold open that are no longer good in the current snapshot, and says so to `closing`.
+    pub fn close_revoked(&self, closing: &Closing) {
+        let now_unix_s = self.unix_s(Instant::now());
+        self.in_flight.close_revoked(&self.snapshot().keys, now_unix_s, closing);
+    }
+
+    /// `at` in whole seconds since the Unix epoch.
+    fn unix_s(&self, at: Instant) -> i64 {
+        (self.clock.unix_micros(at) / 1_000_000) as i64
     }
 
     /// Answers one request.
@@ -132,9 +182,11 @@ impl Proxy {
                 Ok((permit, request)) => forward::send(self, permit, request, &mut context).await,
                 Err(refusal) => Err(refusal),
             };
-            match answer {
-                Ok(answer) => pass_on(answer, context),
-                Err(refusal) => refuse(context.cause(refusal), context),
+            match (answer, context.end()) {
+                (Ok(answer), None) => pass_on(answer, context),
+                // As long as nothing of an answer has left, it can still be said why there is none.
+                (Ok(_), Some(end)) => refuse(end, context),
+                (Err(refusal), _) => refuse(context.cause(refusal), context),
             }
         }
     }
@@ -225,7 +277,10 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
         return Ok((permit, survey));
     }
     let caller = authenticate(taken, &snapshot.keys, context.started_unix_s());
-    context.saw_identity(caller.as_ref().ok());
+    if let Ok(found) = caller {
+        context.saw_key(found);
+    }
+    let caller = caller.map(|found| Arc::clone(found.identity()));
     let asked = policy::Asked {
         method: &head.method,
         path: head.uri.path(),

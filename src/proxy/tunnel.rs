@@ -10,6 +10,7 @@
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::body::RequestBody;
 use super::context::{CLIENT_LEFT, RequestContext};
 use super::error::Refusal;
-use crate::deadline::Deadline;
 use crate::upstream::client::Claim;
 use crate::upstream::exchange::Exchange;
 use crate::upstream::stream::Stream;
@@ -82,10 +82,14 @@ impl Tunnel {
         C: AsyncRead + AsyncWrite + Unpin,
     {
         self.up = Way::holding(unread);
-        let deadline = Deadline::default();
-        deadline.start(self.context.connection().begin_turn(), self.longest_idle);
+        let connection = Rc::clone(self.context.connection());
+        let deadline = connection.deadline();
+        deadline.start(connection.begin_turn(), self.longest_idle);
         let (end, code) = poll_fn(|cx| {
-            let now = self.context.connection().begin_turn();
+            let now = connection.begin_turn();
+            if let Some(reason) = self.context.revoked() {
+                return Poll::Ready((End::Broken, Some(reason.problem().code)));
+            }
             let before = self.moved();
             let polled = self.poll(cx, client);
             if self.moved() != before {

@@ -108,15 +108,13 @@ impl Reloader {
         self.watch.changed(LOOK_AGAIN).await;
     }
 
-    /// Reloads if a file is not as it was.
-    pub fn look(&mut self, shared: &Shared) {
-        if Fingerprint::of(&self.files) != self.seen {
-            self.reload(shared);
-        }
+    /// Reloads if a file is not as it was. Whether that swapped.
+    pub fn look(&mut self, shared: &Shared) -> bool {
+        Fingerprint::of(&self.files) != self.seen && self.reload(shared)
     }
 
-    /// Reads the files and swaps, or says why not.
-    pub fn reload(&mut self, shared: &Shared) {
+    /// Reads the files and swaps, or says why not. Whether it did.
+    pub fn reload(&mut self, shared: &Shared) -> bool {
         let current = shared.current().load_full();
         match self.read().and_then(|parts| parts.or_keep(&current).whole()) {
             Ok(Loaded { config, keys, tls, targets }) => {
@@ -128,11 +126,14 @@ impl Reloader {
                 let routes = config.routes.routes().len();
                 let generation = shared.replace(config, table, tls, targets);
                 tracing::info!(generation, keys, routes, "reloaded");
+                true
             }
             Err(report) => {
+                shared.reloads().refuse();
                 for fault in report.lines() {
                     tracing::error!(fault, generation = current.generation, "reload refused");
                 }
+                false
             }
         }
     }
@@ -281,6 +282,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[server.redirect]", from.redirect != to.redirect),
         ("[server] workers", from.workers != to.workers),
         ("[server.limits] connections", from.limits.connections != to.limits.connections),
+        ("[keys] usage", old.keys.usage.path != new.keys.usage.path),
+        ("[keys] usage_interval", old.keys.usage.interval != new.keys.usage.interval),
         ("[log]", old.log != new.log),
     ];
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()

@@ -9,15 +9,19 @@ mod acceptor;
 mod answer;
 pub mod body;
 pub mod connection;
+pub mod control;
 mod handshake;
 mod http1;
 mod http2;
 mod listeners;
+pub mod metrics;
 mod patience;
 pub mod peer;
 mod proxy_protocol;
 mod request;
 mod sending;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod wire;
 mod worker;
@@ -32,9 +36,12 @@ use tokio::sync::{oneshot, watch};
 
 use crate::limit::{ConnectionLimit, TunnelLimit};
 use crate::snapshot::Shared;
-use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::access_log::{AccessLog, DroppedLines};
+use crate::usage::recorder::{Reports, Usage};
 use acceptor::Acceptor;
+use control::Control;
 use listeners::Listeners;
+use metrics::Metrics;
 
 /// What is done with the connections to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +59,8 @@ pub struct Server {
     redirecting: Vec<SocketAddr>,
     /// Those the acceptor listens on, for a process that takes over.
     sockets: Vec<TcpListener>,
+    control: Control,
+    tunnels: Arc<TunnelLimit>,
     stop: watch::Sender<Stop>,
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<io::Result<usize>>>,
@@ -76,6 +85,7 @@ type Listener = (TcpListener, Purpose);
 pub fn start(
     shared: &Arc<Shared>,
     log: &AccessLog,
+    reports: &Reports,
     handed_over: Vec<TcpListener>,
 ) -> io::Result<Server> {
     let snapshot = shared.current().load_full();
@@ -94,21 +104,24 @@ pub fn start(
     let sockets = sockets.collect::<io::Result<_>>()?;
     let (stop, stopped) = watch::channel(None);
     let mut handles = Vec::new();
+    let mut orders = Vec::new();
     let mut workers = Vec::new();
     let tunnels = Arc::new(TunnelLimit::default());
     for number in 0..server.workers.get() {
-        let (handle, worker) = worker::pair();
+        let (handle, give_order, worker) = worker::parts(number);
         let (shared, tunnels) = (Arc::clone(shared), Arc::clone(&tunnels));
-        let (log, stopped) = (log.worker(), stopped.clone());
-        let run = move || worker.run(&shared, tunnels, log, &stopped);
+        let (log, reports, stopped) = (log.worker(), reports.clone(), stopped.clone());
+        let run = move || worker.run(&shared, tunnels, log, reports, &stopped);
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
         handles.push(handle);
+        orders.push(give_order);
     }
     let limit = ConnectionLimit::new(server.limits.connections);
     let shared = Arc::clone(shared);
     let accept = move || accept(listeners, handles, limit, shared, stopped);
     let acceptor = thread::Builder::new().name("acceptor".to_owned()).spawn(accept)?;
-    Ok(Server { addresses, redirecting, sockets, stop, acceptor, workers })
+    let control = Control::of(orders);
+    Ok(Server { addresses, redirecting, sockets, control, tunnels, stop, acceptor, workers })
 }
 
 impl Server {
@@ -120,6 +133,17 @@ impl Server {
     /// Where it sends clients to https.
     pub fn redirecting(&self) -> &[SocketAddr] {
         &self.redirecting
+    }
+
+    /// What can be asked of its workers, as long as they run.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// What is measured of it, with what others know.
+    pub fn metrics(&self, shared: &Arc<Shared>, usage: &Usage, dropped: DroppedLines) -> Metrics {
+        let (control, shared) = (self.control(), Arc::clone(shared));
+        Metrics::new(control, shared, Arc::clone(&self.tunnels), usage.clone(), dropped)
     }
 
     /// The sockets it listens on, for a process that takes over.

@@ -19,9 +19,12 @@ use super::connection::ConnectionInfo;
 use super::{Purpose, Stop, handshake, http1, http2};
 use crate::limit::{ConnectionSlot, TunnelLimit};
 use crate::proxy::Proxy;
+use crate::proxy::in_flight::Closing;
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::WorkerLog;
+use crate::telemetry::metrics::cell::Counts;
 use crate::tls::Protocol;
+use crate::usage::recorder::Reports;
 
 /// How often a worker looks after what no request looks after.
 const TICK: Duration = Duration::from_millis(100);
@@ -44,6 +47,30 @@ pub(super) struct WorkerHandle {
     connections: Arc<AtomicUsize>,
 }
 
+/// What the control plane asks of a worker (see [`Control`](super::control::Control)).
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Close what keys hold open that are no longer good.
+    CloseRevoked(Closing),
+    /// Report what is new of the usage of keys, and let go of the sender.
+    ReportUsage(Sender<()>),
+    /// Send what was measured.
+    Measure(Sender<Measured>),
+}
+
+/// What a worker has measured since its start.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// Its number.
+    pub(super) worker: usize,
+    pub(super) counts: Counts,
+    pub(super) connections_open: usize,
+    pub(super) connections_taken: u64,
+}
+
+/// Orders on their way to a worker; whoever gives more waits.
+const ORDERS: usize = 16;
+
 impl WorkerHandle {
     /// Open connections, those on their way too.
     pub(super) fn connections(&self) -> usize {
@@ -61,15 +88,22 @@ impl WorkerHandle {
 /// What is left of a worker's connections once the handle is dropped.
 pub(super) struct Worker {
     arrivals: Receiver<Arrival>,
+    orders: Receiver<Order>,
+    number: usize,
     connections: Arc<AtomicUsize>,
+    /// How many there were.
+    taken: Cell<u64>,
 }
 
-pub(super) fn pair() -> (WorkerHandle, Worker) {
+/// The worker with this number, the acceptor's side of it, and the control plane's.
+pub(super) fn parts(number: usize) -> (WorkerHandle, Sender<Order>, Worker) {
     let (sender, arrivals) = channel(ARRIVING);
+    let (give_order, orders) = channel(ORDERS);
     let connections = Arc::new(AtomicUsize::new(0));
     (
         WorkerHandle { arrivals: sender, connections: Arc::clone(&connections) },
-        Worker { arrivals, connections },
+        give_order,
+        Worker { arrivals, orders, number, connections, taken: Cell::new(0) },
     )
 }
 
@@ -81,11 +115,13 @@ impl Worker {
         shared: &Shared,
         tunnels: Arc<TunnelLimit>,
         log: WorkerLog,
+        reports: Reports,
         stop: &watch::Receiver<Stop>,
     ) -> io::Result<usize> {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-        let proxy = Proxy::new(shared.current(), tunnels, log).map_err(io::Error::other)?;
+        let proxy =
+            Proxy::new(shared.current(), tunnels, log, reports).map_err(io::Error::other)?;
         let proxy = Rc::new(proxy);
         let drain = Rc::new(Drain::default());
         runtime.block_on(async {
@@ -93,8 +129,11 @@ impl Worker {
             drain.begin();
             self.finish(&proxy, stop).await;
         });
-        proxy.tick(Instant::now());
-        Ok(self.connections.load(Ordering::Relaxed))
+        let cut = self.connections.load(Ordering::Relaxed);
+        // What is still in flight is cut, and counted.
+        drop(runtime);
+        proxy.finish();
+        Ok(cut)
     }
 
     async fn serve(&mut self, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
@@ -106,6 +145,7 @@ impl Worker {
                     Some(arrival) => self.spawn(arrival, proxy, drain),
                     None => return,
                 },
+                Some(order) = self.orders.recv() => self.obey(order, proxy),
                 now = tick.tick() => proxy.tick(now.into_std()),
             }
         }
@@ -113,6 +153,7 @@ impl Worker {
 
     fn spawn(&self, arrival: Arrival, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
         let Arrival { stream, peer, purpose, slot } = arrival;
+        self.taken.set(self.taken.get() + 1);
         let open = Open { _slot: slot, connections: Arc::clone(&self.connections) };
         let (proxy, drain) = (Rc::clone(proxy), Rc::clone(drain));
         tokio::task::spawn_local(async move {
@@ -134,11 +175,33 @@ impl Worker {
         });
     }
 
-    async fn finish(&self, proxy: &Proxy, stop: &watch::Receiver<Stop>) {
+    async fn finish(&mut self, proxy: &Proxy, stop: &watch::Receiver<Stop>) {
         let is_time_left = || stop.borrow().is_none_or(|end| Instant::now() < end);
         while self.connections.load(Ordering::Relaxed) > 0 && is_time_left() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::select! {
+                Some(order) = self.orders.recv() => self.obey(order, proxy),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
             proxy.tick(Instant::now());
+        }
+    }
+
+    fn obey(&self, order: Order, proxy: &Proxy) {
+        match order {
+            Order::CloseRevoked(closing) => proxy.close_revoked(&closing),
+            Order::ReportUsage(done) => {
+                proxy.report_usage();
+                drop(done);
+            }
+            Order::Measure(measured) => {
+                // There is room for one of each worker; who asked may have stopped waiting.
+                let _ = measured.try_send(Measured {
+                    worker: self.number,
+                    counts: proxy.counts(),
+                    connections_open: self.connections.load(Ordering::Relaxed),
+                    connections_taken: self.taken.get(),
+                });
+            }
         }
     }
 }

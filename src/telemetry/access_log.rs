@@ -49,6 +49,17 @@ pub struct AccessLog {
     format: Format,
 }
 
+/// How many lines were dropped.
+#[derive(Clone, Debug)]
+pub struct DroppedLines(Option<Arc<Queue>>);
+
+impl DroppedLines {
+    /// Since the start.
+    pub fn count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |queue| queue.dropped_lines())
+    }
+}
+
 impl AccessLog {
     /// Opens `sink` and starts the thread that writes to it.
     ///
@@ -83,9 +94,14 @@ impl AccessLog {
         }
     }
 
+    /// The count of lines that are dropped, for whoever shows it.
+    pub fn dropped(&self) -> DroppedLines {
+        DroppedLines(self.queue.clone())
+    }
+
     /// How many lines were dropped since the start.
     pub fn dropped_lines(&self) -> u64 {
-        self.queue.as_ref().map_or(0, |queue| queue.dropped_lines())
+        self.dropped().count()
     }
 
     /// Waits until all that was handed over is written. Drop every [`WorkerLog`] first: that hands over

@@ -11,6 +11,7 @@
 pub mod access_log;
 pub mod events;
 mod json;
+pub mod metrics;
 mod queue;
 pub mod record;
 mod stamp;

@@ -50,7 +50,7 @@ impl Endpoint {
     }
 
     /// Its place in the [`Registry`].
-    pub(super) fn place(&self) -> usize {
+    pub fn place(&self) -> usize {
         self.place
     }
 
@@ -102,6 +102,11 @@ impl Endpoint {
                 tracing::warn!(upstream, endpoint, %reason, "endpoint fails its health checks");
             }
         }
+    }
+
+    /// Whether it gets requests `now`: it is not left out, and passes its health checks.
+    pub fn is_up(&self, now: Instant) -> bool {
+        self.share(now) > 0
     }
 
     /// How much of its share it gets `now`, of [`WHOLE`](super::standing::WHOLE).

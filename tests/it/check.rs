@@ -246,7 +246,9 @@ fn a_diff_shows_what_a_reload_would_change() {
         "- route /health (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
         "+ route /healthz (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
         &format!("~ key {} state: enabled → disabled", bob.id),
-        "8 changes; 1 of them at the next start only, the others by a reload.",
+        // It lies beside the store.
+        "~ setting [keys] usage keys.usage.jsonl → new-keys.usage.jsonl (needs a restart)",
+        "9 changes; 2 of them at the next start only, the others by a reload.",
     ] {
         assert!(shown.iter().any(|line| line == expected), "no {expected:?} in {shown:#?}");
     }

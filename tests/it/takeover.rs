@@ -15,7 +15,7 @@ const FAILED: &str = "the new process did not take over; this one goes on servin
 /// Requests under load before and after each takeover.
 const REQUESTS: usize = 500;
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let unused = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     unused.expect("loopback has free ports")
 }

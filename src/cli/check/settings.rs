@@ -3,6 +3,7 @@
 //! Never here: a secret, or what is no plain setting (roles, routes).
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::auth::credentials::{KeySource, Scheme};
@@ -28,6 +29,7 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
         upstreams: _,
         routes: _,
         log,
+        metrics,
         warnings: _,
     } = config;
     let mut settings = vec![("realm", realm.clone())];
@@ -35,6 +37,8 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
     settings.extend([
         ("[keys] store", keys.store.display().to_string()),
         ("[keys] prefix", keys.prefix.as_str().to_owned()),
+        ("[keys] usage", usage(keys.usage.path.as_deref())),
+        ("[keys] usage_interval", humantime::format_duration(keys.usage.interval).to_string()),
         (PEPPER, if keys.pepper.is_some() { "set" } else { "not set" }.to_owned()),
     ]);
     let Audit { file } = audit;
@@ -52,7 +56,12 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("[identity] key_id", key_id.to_string()),
     ]);
     settings.extend(log_settings(log));
+    settings.push(("[metrics] per_key", metrics.per_key.to_string()));
     settings
+}
+
+fn usage(path: Option<&Path>) -> String {
+    path.map_or_else(|| "off".to_owned(), |path| path.display().to_string())
 }
 
 /// The setting whose value is a secret.

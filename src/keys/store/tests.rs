@@ -147,7 +147,9 @@ fn a_rotated_key_is_the_same_key_with_another_secret() {
     let state = |key| bench.stored()[0].state_of(&digest(key), now());
     let lookup = |key: &str| {
         let table = bench.with(|store| store.load()).unwrap().table;
-        table.lookup(key.as_bytes(), now().as_second()).map(|found| found.key_id().to_owned())
+        table
+            .lookup(key.as_bytes(), now().as_second())
+            .map(|found| found.identity().key_id().to_owned())
     };
     let grace = in_seconds(3600);
 

@@ -220,6 +220,13 @@ impl Keyward {
         })
     }
 
+    /// Every event with this message.
+    pub(crate) fn events_with(&self, message: &str) -> Vec<Value> {
+        self.with_events(|events| {
+            events.iter().filter(|event| has_message(event, message)).cloned().collect()
+        })
+    }
+
     /// The first event that `is_it` accepts.
     pub(crate) fn find_event(&self, is_it: impl Fn(&Value) -> bool) -> Option<Value> {
         self.with_events(|events| events.iter().find(|event| is_it(event)).cloned())

@@ -45,19 +45,25 @@ impl Setup {
 
     /// In front of whatever listens on `endpoint`, if anything does.
     pub(crate) fn with_endpoint(endpoint: SocketAddr) -> Self {
-        let mut setup = Self {
-            folder: tempfile::tempdir().expect("a temporary folder can be made"),
-            sections: BTreeMap::new(),
-            routes: String::new(),
-            environment: Vec::new(),
-            launcher: Vec::new(),
-            actors: Vec::new(),
-        };
+        let mut setup =
+            Self::in_folder(tempfile::tempdir().expect("a temporary folder can be made"));
         setup.set("server", "listen = [\"127.0.0.1:0\"]\nworkers = 2");
         setup.set("keys", "store = \"keys.toml\"");
         setup.set("upstreams.app", &format!("endpoints = [\"http://{endpoint}\"]"));
         setup.set("log", "access = \"logs/access.log\"\nformat = \"json\"");
         setup
+    }
+
+    /// With nothing but a folder, for a proxy whose files are there.
+    pub(crate) fn in_folder(folder: TempDir) -> Self {
+        Self {
+            folder,
+            sections: BTreeMap::new(),
+            routes: String::new(),
+            environment: Vec::new(),
+            launcher: Vec::new(),
+            actors: Vec::new(),
+        }
     }
 
     /// Adds `lines` to a section.
