@@ -137,7 +137,13 @@ impl<'a> Sending<'a> {
         if self.is_broken {
             return Poll::Ready(Sent::Broken);
         }
-        if ready!(self.wire.borrow_mut().poll_flush(cx)).is_err() {
+        let polled = self.wire.borrow_mut().poll_flush(cx);
+        // TLS may hold the end of an answer that the client does not take.
+        if self.encoder.is_none() && self.patience.is_over(self.info, polled.is_pending()) {
+            self.body.was_not_taken();
+            return Poll::Ready(Sent::Broken);
+        }
+        if ready!(polled).is_err() {
             return Poll::Ready(Sent::Left);
         }
         match self.encoder {

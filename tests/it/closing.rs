@@ -11,8 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::harness::actor::key_file;
+use crate::harness::certificates::Authority;
 use crate::harness::keyward::{field, get};
-use crate::harness::setup::replace;
+use crate::harness::setup::{replace, write};
+use crate::harness::tls::TlsClients;
 use crate::harness::wait::{signal, wait};
 use crate::harness::{Actor, Client, Connection, Http2, Http2Stream, Keyward, Message, Stage};
 use crate::harness::{Upstream, wait_for};
@@ -20,6 +22,10 @@ use crate::upgrade::granted;
 
 /// More than the buffers of all sockets on the way take.
 const LARGE_BYTES: u64 = 64 << 20;
+/// Downloads of which each is longer than the one before by less than a buffer of TLS.
+const SIZES: usize = 80;
+const SIZE_STEP_BYTES: usize = 50_000;
+const HOST: &str = "app.example";
 const CLOSED: &str = "closed what a key held open that is no longer good";
 const ROUTES: &str = "[[routes]]\npath = \"/{*rest}\"\nupgrades = [\"websocket\"]\n";
 
@@ -37,12 +43,17 @@ fn app() -> (Upstream, SyncSender<()>) {
                     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
                 }
                 "large" => &format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE_BYTES}\r\n\r\n"),
-                "upload" | "wait" => "",
+                "upload" | "wait" | "sized" => "",
                 _ => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
             };
             connection.send(begin)?;
             match (kind, actor) {
                 ("tunnel", _) => return echo(connection),
+                ("sized", length) => {
+                    let length: usize = length.parse().expect("a number");
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                    connection.send([head.as_bytes(), &vec![b'x'; length]].concat())?;
+                }
                 ("large", _) => {
                     for _ in 0..LARGE_BYTES >> 20 {
                         connection.send(vec![b'x'; 1 << 20])?;
@@ -331,4 +342,46 @@ fn open_tunnel(kw: &Keyward, actor: &Actor) -> Client {
     client.send("ping");
     assert_eq!(client.read_bytes(4), b"ping");
     client
+}
+
+/// A proxy that speaks TLS.
+fn tls_stage() -> (Stage, TlsClients, SyncSender<()>, [Actor; 2]) {
+    let (app, go_on) = app();
+    let authority = Authority::new();
+    let (stage, actors) = Stage::new(app, |setup| {
+        let pair = authority.server(&[HOST]);
+        write(&setup.folder.path().join("server.pem"), &pair.certificate);
+        write(&setup.folder.path().join("server.key"), &pair.private_key);
+        setup.set("server.tls", "certificate = \"server.pem\"\nprivate_key = \"server.key\"");
+        setup.routes(ROUTES);
+        [setup.key("alice", "viewer"), setup.key("bob", "viewer")]
+    });
+    (stage, TlsClients::of(&authority), go_on, actors)
+}
+
+#[test]
+fn over_tls_nothing_stays_open_either_not_even_the_end_of_an_answer_that_nobody_takes() {
+    let (stage, clients, _, [alice, bob]) = tls_stage();
+    let ask = |target: &str| {
+        let mut client = clients.connect(stage.kw.address(), HOST);
+        client.send(get(target, &alice.header()));
+        client
+    };
+    // One of these lengths is just what the sockets take, and some of the last record.
+    let lengths = (0..SIZES).map(|step| (2 << 20) + step * SIZE_STEP_BYTES);
+    let mut downloads: Vec<_> = lengths.map(|length| ask(&format!("/sized/{length}"))).collect();
+    let mut stream = ask("/stream/alice");
+    let h2 = Http2::connect_tls(stage.kw.address(), clients.clone(), HOST);
+    let uri = "https://app.example/stream/alice";
+    let begun = h2.send(Request::builder().uri(uri).header("x-api-key", &alice.key));
+    // Each has begun.
+    for client in downloads.iter_mut().chain([&mut stream]) {
+        client.read_exact(&mut [0]).expect("the beginning of an answer");
+    }
+    keys_become(&stage.kw, &[alice.clone().with("enabled = false"), bob]);
+    stream.rest().expect_err("no end of the stream");
+    assert_eq!(begun.into_stream().reason(), Reason::INTERNAL_ERROR);
+    wait_for("the records of all", || {
+        (stage.kw.access_log().len() == downloads.len() + 2).then_some(())
+    });
 }
