@@ -10,8 +10,10 @@ pub mod cell;
 mod file;
 pub mod recorder;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -151,6 +153,16 @@ impl Tally {
         }
         recent
     }
+}
+
+/// What the file at `path` tells of every key, by id; nothing if there is none. It may be some [`UsageFile::interval`] old.
+///
+/// [`UsageFile::interval`]: crate::config::UsageFile::interval
+///
+/// # Errors
+/// It cannot be read.
+pub fn load(path: &Path) -> io::Result<HashMap<Box<str>, Tally>> {
+    file::load(path, hour_of(Timestamp::now()))
 }
 
 /// The later of two uses.
