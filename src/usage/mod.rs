@@ -1,6 +1,6 @@
 //! What becomes of each key: when, from where and for what it was last used, and how often.
 //!
-//! Each worker counts in cells of its own ([`cell`]) and reports what is new every second; [`recorder`] adds the reports
+//! Each worker counts in cells of its own ([`cell`]) and reports what is new every few seconds; [`recorder`] adds the reports
 //! of all workers up, and keeps the sums in a [`file`](mod@file) beside the keys. Every step adds [`Tally`]s, so that nothing is
 //! lost or counted twice in whatever order they come, from several processes too.
 //!
