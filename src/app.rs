@@ -4,7 +4,7 @@
 //! own threads (see [`server`]).
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::admin::{self, Admin};
 use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow};
 use crate::diagnostics::Report;
+use crate::reload::request::{self, Requests};
 use crate::reload::{self, Loaded, Reloader};
+use crate::server::listeners::Listeners;
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
 use crate::systemd;
@@ -48,6 +51,9 @@ pub struct App {
     signals: Signals,
     shared: Arc<Shared>,
     server: Server,
+    admin: Option<Admin>,
+    /// What the admin listener wants to be in force.
+    requests: Requests,
     log: AccessLog,
     reloader: Reloader,
 }
@@ -64,20 +70,30 @@ impl App {
     ) -> Result<Self, StartError> {
         let (predecessor, handed_over) = Predecessor::find()?.unzip();
         let mut reloader = Reloader::new(path);
-        let Loaded { config, keys, tls, targets } = reloader.load().map_err(StartError::Faults)?;
+        let Loaded { config, keys, handshakes } = reloader.load().map_err(StartError::Faults)?;
         start_events(&config)?;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let signals = runtime.block_on(async { Signals::listen() })?;
         let log = access_log(&config.log)?;
         let (count, routes) = (keys.records.len(), config.routes.routes().len());
-        let shared = Arc::new(Shared::new(config, keys.table, tls, targets));
-        let server = server::start(&shared, &log, handed_over.unwrap_or_default())?;
+        let mut sockets = Listeners::new(handed_over.unwrap_or_default())?;
+        let for_admin = config.admin.as_ref().map(|admin| sockets.listen(admin.listen));
+        let for_admin = for_admin.transpose()?;
+        let shared = Arc::new(Shared::new(config, keys, handshakes));
+        let server = server::start(&shared, &log, sockets)?;
+        let (reloads, requests) = request::channel();
+        let start_admin =
+            |socket| admin::start(socket, Arc::clone(&shared), reloads, reloader.is_refused());
+        let admin = for_admin.map(start_admin).transpose()?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
         }
         for address in server.redirecting() {
             tracing::info!(%address, "redirecting to https");
+        }
+        if let Some(admin) = &admin {
+            tracing::info!(address = %admin.address(), "managing keys");
         }
         match predecessor {
             None => systemd::ready(),
@@ -87,7 +103,7 @@ impl App {
                 tracing::info!("took over");
             }
         }
-        Ok(Self { runtime, signals, server, log, shared, reloader })
+        Ok(Self { runtime, signals, server, admin, requests, log, shared, reloader })
     }
 
     /// Where it serves.
@@ -101,16 +117,30 @@ impl App {
     /// # Errors
     /// What the system refused; the access log's last lines could not be written.
     pub fn run(self) -> io::Result<()> {
-        let Self { runtime, mut signals, shared, server, log, mut reloader } = self;
-        let end = runtime.block_on(control(&mut signals, &mut reloader, &shared, &server, &log));
+        let Self { runtime, mut signals, shared, server, admin, requests, log, mut reloader } =
+            self;
+        let listening = Listening { server: &server, admin: admin.as_ref() };
+        let end = runtime.block_on(control(
+            &mut signals,
+            &mut reloader,
+            requests,
+            &shared,
+            &listening,
+            &log,
+        ));
         let timeouts = shared.current().load().config.server.timeouts.clone();
-        let longest = match end {
+        let (longest, admin) = match end {
             End::Asked => {
                 systemd::stopping();
                 tracing::info!("stopping: no new connections, requests in flight end");
-                timeouts.shutdown
+                admin.iter().for_each(Admin::ending);
+                (timeouts.shutdown, admin)
             }
-            End::Succeeded => timeouts.takeover,
+            End::Succeeded => {
+                // It has the same socket, and what it answers is in force there.
+                admin.map_or(Ok(()), Admin::stop)?;
+                (timeouts.takeover, None)
+            }
         };
         let cut = runtime.block_on(async {
             let mut stopping = server.stop(Instant::now() + longest)?;
@@ -121,6 +151,7 @@ impl App {
                 }
             }
         })?;
+        admin.map_or(Ok(()), Admin::stop)?;
         // A name that is just being looked up must not hold up the end.
         runtime.shutdown_background();
         log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
@@ -140,11 +171,29 @@ enum End {
     Succeeded,
 }
 
+/// What listens.
+struct Listening<'a> {
+    server: &'a Server,
+    admin: Option<&'a Admin>,
+}
+
+impl Listening<'_> {
+    /// Every socket, for a process that takes over.
+    fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        let mut sockets = self.server.sockets()?;
+        if let Some(admin) = self.admin {
+            sockets.push(admin.socket()?);
+        }
+        Ok(sockets)
+    }
+}
+
 async fn control(
     signals: &mut Signals,
     reloader: &mut Reloader,
+    mut requests: Requests,
     shared: &Shared,
-    server: &Server,
+    listening: &Listening<'_>,
     log: &AccessLog,
 ) -> End {
     let (mut checks, mut names) = (HealthChecks::default(), Names::default());
@@ -155,7 +204,7 @@ async fn control(
         names.follow(&snapshot.upstreams);
         tokio::select! {
             () = signals.end.recv() => return End::Asked,
-            _ = signals.upgrade.recv() => begin(&mut handover, server),
+            _ = signals.upgrade.recv() => begin(&mut handover, listening),
             outcome = outcome(&mut handover) => match outcome.and_then(succeed) {
                 Ok(()) => return End::Succeeded,
                 Err(error) => {
@@ -164,6 +213,7 @@ async fn control(
                 }
             },
             _ = signals.hangup.recv() => reloader.reload(shared),
+            asked = requests.next() => reloader.answer(asked, shared),
             _ = signals.reopen.recv() => {
                 log.reopen();
                 tracing::info!("access log reopened");
@@ -174,13 +224,13 @@ async fn control(
 }
 
 /// Starts the program once more, to take over.
-fn begin(handover: &mut Option<Handover>, server: &Server) {
+fn begin(handover: &mut Option<Handover>, listening: &Listening<'_>) {
     if handover.is_some() {
         tracing::warn!("a new process is just about to take over; it is not started twice");
         return;
     }
     tracing::info!("starting a new process, to take over");
-    match server.sockets().and_then(Handover::begin) {
+    match listening.sockets().and_then(Handover::begin) {
         Ok(begun) => *handover = Some(begun),
         Err(error) => {
             tracing::error!(%error, "no new process could be started; this one goes on serving");

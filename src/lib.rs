@@ -48,6 +48,7 @@ pub mod tls;
 pub mod upstream;
 
 // Around it.
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod reload;

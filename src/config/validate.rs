@@ -5,6 +5,7 @@
 //!
 //! Never here: reading files, or how faults are shown.
 
+mod admin;
 mod auth;
 mod roles;
 mod routes;
@@ -53,6 +54,8 @@ pub(super) fn validate(
     files.extend(server.tls.iter().flat_map(Tls::files));
     let with_tls = upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
     files.extend(with_tls.flat_map(UpstreamTls::files));
+    let admin = root.admin.0.and_then(|given| admin::admin(check, given, &server));
+    files.extend(admin.iter().filter_map(|admin| admin.tls.as_ref()).flat_map(Tls::files));
     let log = log(check, root.log, &files);
     let roles = roles.resolved;
     match (keys, identity, routes) {
@@ -66,6 +69,7 @@ pub(super) fn validate(
             roles,
             upstreams,
             routes: Arc::new(routes),
+            admin,
             log,
             warnings: Report::default(),
         }),

@@ -12,7 +12,7 @@ pub mod connection;
 mod handshake;
 mod http1;
 mod http2;
-mod listeners;
+pub mod listeners;
 mod patience;
 pub mod peer;
 mod proxy_protocol;
@@ -69,18 +69,13 @@ pub struct Stopping {
 
 type Listener = (TcpListener, Purpose);
 
-/// Binds the addresses of the current configuration, but those that sockets were `handed_over` for, and serves on them.
+/// Binds the addresses of the current configuration, but those that there are `sockets` for, and serves on them.
 ///
 /// # Errors
 /// An address cannot be bound (the error names it), or a thread cannot be had.
-pub fn start(
-    shared: &Arc<Shared>,
-    log: &AccessLog,
-    handed_over: Vec<TcpListener>,
-) -> io::Result<Server> {
+pub fn start(shared: &Arc<Shared>, log: &AccessLog, mut sockets: Listeners) -> io::Result<Server> {
     let snapshot = shared.current().load_full();
     let server = &snapshot.config.server;
-    let mut sockets = Listeners::new(handed_over)?;
     let (mut listeners, addresses) = listen_on(&server.listen, Purpose::Serve, &mut sockets)?;
     let mut redirecting = Vec::new();
     if let Some(redirect) = &server.redirect {
