@@ -14,8 +14,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder,
+};
+use utoipa::{IntoParams, PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -24,7 +26,7 @@ use super::keys::Change;
 use super::refusal::{Answer, Refusal};
 use super::revision::Revision;
 use super::rights::{Actor, Grant};
-use super::view::{Changed, Effect, Key, Me, Page};
+use super::view::{Changed, Effect, Key, Me, Page, Problem};
 use super::{State, create, explain, health, list};
 use crate::identity::Label;
 
@@ -67,7 +69,22 @@ fn paths() -> OpenApiRouter<Arc<State>> {
 
 /// What is said about the API.
 pub(super) fn document() -> OpenApi {
-    paths().into_openapi()
+    let mut document = paths().into_openapi();
+    let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
+    Problem::schemas(&mut schemas);
+    document.components.get_or_insert_default().schemas.extend(schemas);
+    let refusal =
+        ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
+    let refusal = ResponseBuilder::new()
+        .description("It is refused; `code` says why")
+        .content("application/problem+json", refusal)
+        .build();
+    for item in document.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+            operation.responses.responses.insert("default".to_owned(), refusal.clone().into());
+        }
+    }
+    document
 }
 
 /// Answers requests.

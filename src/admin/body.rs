@@ -37,12 +37,15 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> An
     Ok(read)
 }
 
-/// The same for a body that may be left out.
+/// The same for a body that may be left out, or null.
 pub(super) fn json_or_nothing<T: DeserializeOwned + Default>(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Answer<T> {
-    if body.is_empty() { Ok(T::default()) } else { json(headers, body) }
+    match body.is_empty() {
+        true => Ok(T::default()),
+        false => json::<Option<T>>(headers, body).map(Option::unwrap_or_default),
+    }
 }
 
 /// Reads the parameters of the query.

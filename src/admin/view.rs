@@ -218,3 +218,31 @@ pub(super) struct Step {
     /// What was found, for people.
     pub(super) detail: String,
 }
+
+/// Why a request is refused (RFC 9457).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of what `problem` writes")]
+pub(super) struct Problem {
+    /// `urn:keyward:problem:` and the code.
+    r#type: String,
+    title: String,
+    status: u16,
+    /// What happened and what to do, for people.
+    detail: String,
+    instance: String,
+    /// Names the case for programs, and never changes.
+    code: String,
+    request_id: String,
+    realm: String,
+    /// What is wrong with single values.
+    errors: Option<Vec<FieldFault>>,
+}
+
+/// What is wrong with one value.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape of what `problem` writes")]
+pub(super) struct FieldFault {
+    /// The member of the body, the parameter or the header field.
+    field: String,
+    message: String,
+}

@@ -3,6 +3,7 @@
 mod browsers;
 mod changes;
 mod create;
+mod document;
 mod explain;
 mod list;
 mod listener;
@@ -70,6 +71,11 @@ impl Desk {
 
     fn ask(&self, actor: &Actor, line: &str, body: Option<&Value>) -> Message {
         self.ask_with(actor, line, "", body)
+    }
+
+    /// GETs `target` without a key.
+    fn probe(&self, target: &str) -> Message {
+        self.send(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 
     fn get(&self, actor: &Actor, target: &str) -> Message {
