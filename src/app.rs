@@ -129,17 +129,17 @@ impl App {
             &log,
         ));
         let timeouts = shared.current().load().config.server.timeouts.clone();
-        let (longest, admin) = match end {
+        let longest = match end {
             End::Asked => {
                 systemd::stopping();
                 tracing::info!("stopping: no new connections, requests in flight end");
                 admin.iter().for_each(Admin::ending);
-                (timeouts.shutdown, admin)
+                timeouts.shutdown
             }
             End::Succeeded => {
-                // It has the same socket, and what it answers is in force there.
-                admin.map_or(Ok(()), Admin::stop)?;
-                (timeouts.takeover, None)
+                // The next one has the same socket, and what is changed there is in force.
+                admin.iter().for_each(Admin::close);
+                timeouts.takeover
             }
         };
         let cut = runtime.block_on(async {

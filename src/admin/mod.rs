@@ -153,14 +153,19 @@ impl Admin {
         self.phase.send_replace(Phase::Ending);
     }
 
-    /// Closes it, and lets what is in flight there end; that takes some seconds at most.
+    /// Takes no more connections; what is in flight there ends.
+    pub fn close(&self) {
+        self.phase.send_replace(Phase::Stopped);
+    }
+
+    /// Closes it, and waits for the end of what is in flight there; that takes some seconds at most.
     ///
     /// # Errors
     /// Its thread panicked.
     pub fn stop(self) -> io::Result<()> {
-        let Self { address: _, socket, phase, thread } = self;
+        self.close();
+        let Self { address: _, socket, phase: _, thread } = self;
         drop(socket);
-        phase.send_replace(Phase::Stopped);
         thread.join().map_err(|_| io::Error::other("the admin thread panicked"))
     }
 }
