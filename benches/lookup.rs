@@ -153,6 +153,7 @@ fn new_record(number: usize, hasher: &Hasher) -> (Key, KeyRecord) {
         created_at: None,
         enabled: true,
         expires_at: None,
+        scopes: None,
         disabled_at: None,
         disabled_by: None,
         disabled_reason: None,

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use crate::scopes::Scopes;
+
 /// Most roles one configuration may declare: a [`RoleSet`] is one machine word pair.
 pub const MAX_ROLES: usize = 128;
 /// Longest name of a user, role or key id, in bytes: names travel in headers and log lines.
@@ -295,10 +297,11 @@ pub struct Identity {
     key_id_len: u8,
     user_len: u8,
     role: Arc<Role>,
+    scopes: Option<Arc<Scopes>>,
 }
 
 impl Identity {
-    /// Puts an identity together from checked parts.
+    /// Puts an identity together from checked parts; its key reaches all that its role does.
     pub fn new(key_id: &KeyId, user: &UserName, label: &Label, role: Arc<Role>) -> Self {
         const _: () = assert!(MAX_NAME_BYTES <= u8::MAX as usize);
         let text = [key_id.as_str(), user.as_str(), label.as_str()].concat();
@@ -307,7 +310,14 @@ impl Identity {
             key_id_len: key_id.as_str().len() as u8,
             user_len: user.as_str().len() as u8,
             role,
+            scopes: None,
         }
+    }
+
+    /// The same, with a key that is narrowed to `scopes`.
+    pub fn narrowed(mut self, scopes: Option<Arc<Scopes>>) -> Self {
+        self.scopes = scopes;
+        self
     }
 
     fn bounds(&self) -> (usize, usize) {
@@ -334,6 +344,11 @@ impl Identity {
     /// The role of the key.
     pub fn role(&self) -> &Role {
         &self.role
+    }
+
+    /// What the key is narrowed to.
+    pub fn scopes(&self) -> Option<&Scopes> {
+        self.scopes.as_deref()
     }
 }
 

@@ -23,7 +23,9 @@
 
 // What everything speaks in.
 pub mod identity;
+pub mod paths;
 pub mod redact;
+pub mod scopes;
 
 // Files.
 pub mod config;

@@ -8,12 +8,20 @@ use std::fmt::Display;
 use axum::extract::Query;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Method, Uri};
+use ipnet::IpNet;
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer};
 
 use super::refusal::{Answer, Refusal};
+use crate::identity::Label;
+use crate::paths::patterns::PathPattern;
 use crate::problem::FieldFault;
+use crate::scopes::{self, SCOPES_MAX};
+
+/// Fewer characters describe nothing.
+const LABEL_CHARS_MIN: usize = 3;
 
 /// Reads a body that must be JSON.
 pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Answer<T> {
@@ -35,6 +43,13 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> An
     })?;
     reader.end().map_err(|_| Refusal::Malformed("Something follows the JSON.".into()))?;
     Ok(read)
+}
+
+/// Tells null from what is left out (RFC 7396): for a field that is an option of an option, with `default`.
+pub(super) fn or_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// The same for a body that may be left out, or null.
@@ -80,6 +95,46 @@ impl Faults {
         read: impl FnOnce(&'a str) -> Result<T, E>,
     ) -> Option<T> {
         text.and_then(|text| self.take(field, read(text)))
+    }
+
+    /// What people call a key: something they know it again by.
+    pub(super) fn label(&mut self, text: &str) -> Option<Label> {
+        let text = text.trim();
+        if text.chars().count() < LABEL_CHARS_MIN {
+            let message = "must say what the key is for, so that people know it again";
+            self.add("label", message.to_owned());
+            return None;
+        }
+        self.take("label", Label::new(text))
+    }
+
+    /// The methods that a key is narrowed to.
+    pub(super) fn methods(&mut self, texts: Option<Vec<String>>) -> Option<Vec<Method>> {
+        self.list("allowed_methods", texts, scopes::method)
+    }
+
+    /// The paths that a key is narrowed to.
+    pub(super) fn paths(&mut self, texts: Option<Vec<String>>) -> Option<Vec<PathPattern>> {
+        self.list("allowed_paths", texts, scopes::path)
+    }
+
+    /// The networks that a key is narrowed to.
+    pub(super) fn networks(&mut self, texts: Option<Vec<String>>) -> Option<Vec<IpNet>> {
+        self.list("allowed_cidrs", texts, scopes::network)
+    }
+
+    fn list<T, E: Display>(
+        &mut self,
+        field: &'static str,
+        texts: Option<Vec<String>>,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let texts = texts?;
+        if texts.len() > SCOPES_MAX {
+            self.add(field, format!("must have {SCOPES_MAX} entries at most"));
+            return None;
+        }
+        Some(texts.iter().filter_map(|text| self.take(field, read(text))).collect())
     }
 
     pub(super) fn add(&mut self, field: &'static str, message: String) {

@@ -4,6 +4,7 @@
 //!
 //! Never here: a decision.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -22,8 +23,9 @@ use crate::auth::Unauthenticated;
 use crate::identity::{Identity, RoleSet, Roles};
 use crate::keys::{KeyRecord, KeyState};
 use crate::policy::routes::{Access, RouteRule};
-use crate::policy::{Denied, authorize};
+use crate::policy::{Asked, Denied, authorize};
 use crate::proxy::error::Refusal as ProxyRefusal;
+use crate::scopes::OutOfScope;
 use crate::snapshot::Snapshot;
 
 /// Longest path that is explained.
@@ -42,6 +44,8 @@ pub(super) struct Parameters {
     /// Its path, as it would be sent.
     #[param(example = "/orders/17")]
     path: String,
+    /// The address it would come from; that of whoever asks, unless given.
+    address: Option<String>,
 }
 
 /// Every route, and who may pass.
@@ -61,11 +65,13 @@ pub(super) async fn explain(
     Extract(state): Extract<Arc<State>>,
     uri: Uri,
 ) -> Answer<Json<Explanation>> {
-    let Parameters { key_id, method, path } = query(&uri)?;
+    let Parameters { key_id, method, path, address } = query(&uri)?;
     let mut faults = Faults::default();
     let method = faults.take("method", Method::from_bytes(method.as_bytes()));
     let target = faults.take("path", target(&path));
+    let address = faults.take_some("address", address.as_deref(), str::parse::<IpAddr>);
     faults.finish()?;
+    let client = address.unwrap_or(actor.address);
     let (method, target) = (method.ok_or(Refusal::Internal)?, target.ok_or(Refusal::Internal)?);
     let snapshot = state.shared.current().load_full();
     let record = match key_id {
@@ -77,7 +83,8 @@ pub(super) async fn explain(
             Some(record)
         }
     };
-    Ok(Json(tell(&snapshot, record, &method, target.path())))
+    let asked = Asked { method: &method, path: target.path(), client, client_names: &[] };
+    Ok(Json(tell(&snapshot, record, &asked)))
 }
 
 /// A request's target in origin form.
@@ -90,12 +97,7 @@ fn target(path: &str) -> Result<Uri, &'static str> {
     )
 }
 
-fn tell(
-    snapshot: &Snapshot,
-    record: Option<&KeyRecord>,
-    method: &Method,
-    path: &str,
-) -> Explanation {
+fn tell(snapshot: &Snapshot, record: Option<&KeyRecord>, asked: &Asked<'_>) -> Explanation {
     let mut steps = Vec::new();
     let mut say = |step, ok, detail: String| steps.push(Step { step, ok, detail });
     let mut explanation = Explanation {
@@ -107,7 +109,7 @@ fn tell(
         steps: Vec::new(),
         generation: snapshot.generation,
     };
-    let decided = snapshot.config.routes.find(path).map_err(|ambiguity| {
+    let decided = snapshot.config.routes.find(asked.path).map_err(|ambiguity| {
         say(
             "path",
             false,
@@ -125,16 +127,19 @@ fn tell(
         let (is_good, detail) = told_key(record);
         say("key", is_good, detail);
         let caller = caller(record, &snapshot.config.roles);
-        let decided = authorize(route, method, caller, &[]);
+        let decided = authorize(route, asked, caller);
+        if let Err(Denied::Scope(what)) = &decided {
+            say("scope", false, told_scope(*what));
+        }
         if let Some(route) = route {
-            use Denied::{Client, Method, NoRoute, Role, Unauthenticated};
+            use Denied::{Client, Method, NoRoute, Role, Scope, Unauthenticated};
             let fails = match &decided {
-                Err(Unauthenticated(_) | Role | Method | NoRoute) => true,
+                Err(Unauthenticated(_) | Scope(_) | Role | Method | NoRoute) => true,
                 Err(Client) | Ok(_) => false,
             };
-            let detail = match route.rule(method) {
+            let detail = match route.rule(asked.method) {
                 Some(rule) => told_rule(rule, &snapshot.config.roles),
-                None => format!("the route has no rule for {method}"),
+                None => format!("the route has no rule for {}", asked.method),
             };
             say("rule", !fails, detail);
         }
@@ -171,7 +176,8 @@ fn caller(record: Option<&KeyRecord>, roles: &Roles) -> Result<Arc<Identity>, Un
         KeyState::Expired => return Err(Unauthenticated::KeyExpired),
     }
     let role = roles.find(record.role.as_str()).ok_or(Unauthenticated::InvalidKey)?;
-    Ok(Arc::new(Identity::new(&record.id, &record.user, &record.label, Arc::clone(role))))
+    let identity = Identity::new(&record.id, &record.user, &record.label, Arc::clone(role));
+    Ok(Arc::new(identity.narrowed(record.scopes.clone())))
 }
 
 fn told_key(record: Option<&KeyRecord>) -> (bool, String) {
@@ -180,6 +186,15 @@ fn told_key(record: Option<&KeyRecord>) -> (bool, String) {
     let KeyRecord { id, user, role, .. } = record;
     let detail = format!("{id} of {user}, with the role {role}, is {}", state.as_str());
     (state == KeyState::Enabled, detail)
+}
+
+fn told_scope(what: OutOfScope) -> String {
+    let what = match what {
+        OutOfScope::Method => "methods",
+        OutOfScope::Path => "paths",
+        OutOfScope::Address => "addresses",
+    };
+    format!("the key is narrowed to other {what} than this")
 }
 
 fn told_rule(rule: &RouteRule, roles: &Roles) -> String {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::keys::Wish;
+use super::create::Wanted;
 use super::refusal::{Answer, Refusal};
 use crate::identity::KeyId;
 use crate::redact::Secret;
@@ -46,7 +46,7 @@ impl Name {
     }
 }
 
-/// The answer to a request that made a key.
+/// The answer to a request that made a secret.
 pub(super) struct Made {
     pub(super) id: String,
     pub(super) etag: String,
@@ -56,6 +56,12 @@ pub(super) struct Made {
 impl Made {
     pub(super) fn new(id: String, etag: String, body: Secret<Vec<u8>>) -> Self {
         Self { id, etag, body }
+    }
+
+    /// The same, for another answer.
+    pub(super) fn copy(&self) -> Self {
+        let body = Secret::new(self.body.expose().clone());
+        Self { id: self.id.clone(), etag: self.etag.clone(), body }
     }
 
     /// What the client gets.
@@ -69,11 +75,11 @@ pub(super) enum Turn {
     /// It is the first of its name: it makes a key, and says so or forgets it.
     First,
     /// It came before: this was the answer.
-    Again { id: String, etag: String, body: Bytes },
+    Again(Made),
 }
 
 struct Entry {
-    wish: Wish,
+    wanted: Wanted,
     /// `None` while the first is at work.
     made: Option<Made>,
     began: Instant,
@@ -85,14 +91,12 @@ pub(super) struct Answers(Mutex<HashMap<Name, Entry>>);
 
 impl Answers {
     /// Begins a request, which comes for the first time or again.
-    pub(super) fn begin(&self, name: &Name, wish: &Wish, now: Instant) -> Answer<Turn> {
+    pub(super) fn begin(&self, name: &Name, wanted: &Wanted, now: Instant) -> Answer<Turn> {
         let mut entries = self.lock();
         entries.retain(|_, entry| now.saturating_duration_since(entry.began) < KEPT);
         match entries.get(name) {
-            Some(entry) if entry.wish != *wish => Err(Refusal::KeyReused),
-            Some(Entry { made: Some(made), .. }) => {
-                Ok(Turn::Again { id: made.id.clone(), etag: made.etag.clone(), body: made.body() })
-            }
+            Some(entry) if entry.wanted != *wanted => Err(Refusal::KeyReused),
+            Some(Entry { made: Some(made), .. }) => Ok(Turn::Again(made.copy())),
             Some(_) => Err(Refusal::Conflict {
                 code: "idempotency_in_progress",
                 detail: "A request with this Idempotency-Key is being answered; ask again soon."
@@ -104,7 +108,7 @@ impl Answers {
                     let oldest = oldest.map(|(name, _)| name.clone());
                     oldest.and_then(|oldest| entries.remove(&oldest));
                 }
-                let entry = Entry { wish: wish.clone(), made: None, began: now };
+                let entry = Entry { wanted: wanted.clone(), made: None, began: now };
                 entries.insert(name.clone(), entry);
                 Ok(Turn::First)
             }
@@ -129,6 +133,7 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::Wish;
     use super::*;
     use crate::identity::{Label, RoleName, UserName};
 
@@ -136,13 +141,14 @@ mod tests {
         Name { by: KeyId::new("key_a").unwrap(), key: key.to_owned() }
     }
 
-    fn wish(label: &str) -> Wish {
-        Wish {
+    fn wish(label: &str) -> Wanted {
+        Wanted::Key(Wish {
             user: UserName::new("alice").unwrap(),
             role: RoleName::new("viewer").unwrap(),
             label: Label::new(label).unwrap(),
             expires_at: None,
-        }
+            scopes: None,
+        })
     }
 
     fn made(id: &str) -> Made {
@@ -159,7 +165,7 @@ mod tests {
         assert!(matches!(begin("1", "a", Duration::ZERO), Err(Refusal::Conflict { .. })));
         answers.end(&name("1"), Some(made("key_1")));
         assert!(
-            matches!(begin("1", "a", Duration::ZERO), Ok(Turn::Again { id, .. }) if id == "key_1")
+            matches!(begin("1", "a", Duration::ZERO), Ok(Turn::Again(made)) if made.id == "key_1")
         );
         assert!(matches!(begin("1", "b", Duration::ZERO), Err(Refusal::KeyReused)));
         assert!(matches!(begin("2", "b", Duration::ZERO), Ok(Turn::First)));

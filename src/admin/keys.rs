@@ -1,56 +1,62 @@
 //! The keys as those who manage them read and change them: the one way from the admin side to the key file.
 //!
-//! A change is decided on the file as it is then, one after another, and by a key that is still good then. It is answered
-//! when it is in force, and goes on to its end even if whoever asked has left.
+//! Changes are made one after another. What is decided about a key is decided on the very state of it that is changed
+//! then: the store refuses any other. A change is answered when it is in force.
 //!
 //! Never here: HTTP, or the decision who may do what (see [`rights`](super::rights)).
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
 use super::refusal::{Answer, Refusal, unless_seen};
-use super::revision::Revision;
-use super::rights::{Actor, Grant, is_last_admin};
+use super::rights::{Actor, Grant};
 use crate::auth::Unauthenticated;
-use crate::identity::{KeyId, Label, RoleName, UserName};
-use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
-use crate::keys::store::{AddFault, Disabling, NewKey, Run, Store, StoreError};
+use crate::identity::{Label, RoleName, UserName};
+use crate::keys::actor::{self, Way};
+use crate::keys::change::{Change, Revision, Rotation, Update};
+use crate::keys::format::{Digest, Hasher, KeyFormat, generate, start_of};
+use crate::keys::store::{AddFault, Adding, NewKey, Run, Store, StoreError, Terms, Which};
 use crate::keys::{KeyRecord, KeyState};
 use crate::redact::Secret;
 use crate::reload::request::{Outcome, Reloads};
+use crate::scopes::Scopes;
 use crate::snapshot::{Shared, Snapshot};
 
+/// How often a change is decided anew because the key is changed meanwhile, by who edits the file.
+const ATTEMPTS: usize = 3;
+
 /// What a new key is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Wish {
     pub(super) user: UserName,
     pub(super) role: RoleName,
     pub(super) label: Label,
     pub(super) expires_at: Option<Timestamp>,
+    pub(super) scopes: Option<Arc<Scopes>>,
 }
 
-/// What is to happen to a key.
+/// A change of a key that is there.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
-    /// It is switched off; with `force` even if nobody is left who manages all keys.
-    Disable { reason: Option<Label>, force: bool },
-    /// It is switched on again.
-    Enable,
-    /// It goes for good; with `force` even if it is enabled.
-    Delete { force: bool },
+pub(super) struct Wanted {
+    /// The key.
+    pub(super) id: String,
+    /// Only if it is still that.
+    pub(super) expected: Option<Revision>,
+    /// What is to be done.
+    pub(super) change: Change,
+    /// Even if nobody is left who manages everybody's keys.
+    pub(super) force: bool,
 }
 
-impl Change {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Disable { .. } => "disabled",
-            Self::Enable => "enabled",
-            Self::Delete { .. } => "deleted",
-        }
-    }
+/// A key and its new secret.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) record: KeyRecord,
+    pub(super) secret: Secret<String>,
+    pub(super) outcome: Outcome,
 }
 
 /// Every key, and the way to change one.
@@ -58,7 +64,7 @@ impl Change {
 pub(super) struct Keys {
     shared: Arc<Shared>,
     reloads: Reloads,
-    /// Held while a change is decided and made.
+    /// Held from the decision on a change until it is in force.
     turn: Arc<Mutex<()>>,
 }
 
@@ -74,72 +80,69 @@ impl Keys {
     }
 
     /// Makes a key.
-    pub(super) async fn create(
-        &self,
-        actor: &Actor,
-        wish: Wish,
-    ) -> Answer<(KeyRecord, Secret<String>, Outcome)> {
-        let (record, key) = self
-            .in_turn(actor, move |file, actor| {
-                let role = file.snapshot.config.roles.find(wish.role.as_str());
-                let Some(role) = role else {
-                    let fault = AddFault::UnknownRole(None);
-                    return Err(Refusal::invalid("role", fault.to_string()));
-                };
-                let grant = Grant { user: &wish.user, role, expires_at: wish.expires_at };
-                actor.may_grant(grant).map_err(Refusal::Denied)?;
-                let (record, key) = file.add(&wish)?;
-                said(&actor, "made", &record);
-                Ok((record, key))
-            })
-            .await?;
-        Ok((record, key, self.reloads.ask().await))
+    pub(super) async fn create(&self, actor: &Actor, wish: Wish) -> Answer<Shown> {
+        let turn = self.turn(actor).await?;
+        let made = turn.take(move |desk| desk.create(wish)).await?;
+        Ok(self.shown(made).await)
     }
 
-    /// Changes the key `id`, if it is still what `expected` says. Gives back how it is then or, deleted, how it was.
+    /// Gives a key another secret; the old one is taken until `old_until`.
+    pub(super) async fn rotate(
+        &self,
+        actor: &Actor,
+        id: String,
+        expected: Option<Revision>,
+        old_until: Option<Timestamp>,
+    ) -> Answer<Shown> {
+        let turn = self.turn(actor).await?;
+        let rotated = turn.take(move |desk| {
+            let (secret, hash, start) = desk.draw()?;
+            let change = Change::Rotate(Rotation { hash, start: Some(start), old_until });
+            let record = desk.change(&Wanted { id, expected, change, force: false })?;
+            Ok((record, secret))
+        });
+        let rotated = rotated.await?;
+        Ok(self.shown(rotated).await)
+    }
+
+    /// Changes a key. Gives back how it is then or, deleted, how it was.
     pub(super) async fn change(
         &self,
         actor: &Actor,
-        id: &str,
-        expected: Option<Revision>,
-        change: Change,
+        wanted: Wanted,
     ) -> Answer<(KeyRecord, Outcome)> {
-        let id = id.to_owned();
-        let record = self
-            .in_turn(actor, move |file, actor| {
-                let record = file.change(&actor, &id, expected.as_ref(), &change)?;
-                said(&actor, change.name(), &record);
-                Ok(record)
-            })
-            .await?;
+        let turn = self.turn(actor).await?;
+        let (record, _turn) = turn.take(move |desk| desk.change(&wanted)).await?;
         Ok((record, self.reloads.ask().await))
     }
 
-    /// Has `change` done to the file as it is, when it is its turn, by the acting key as it is then.
-    async fn in_turn<T: Send + 'static>(
+    async fn shown(
         &self,
-        actor: &Actor,
-        change: impl FnOnce(File, Actor) -> Answer<T> + Send + 'static,
-    ) -> Answer<T> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        let snapshot = self.shared.current().load_full();
-        let key_id = actor.key_id.clone();
-        let changed = spawn_blocking(move || {
-            let _turn = turn;
-            let file = File::read(snapshot)?;
-            let actor = file.actor(&key_id)?;
-            change(file, actor)
-        });
-        // A panic has been said by the thread that had it.
-        changed.await.unwrap_or(Err(Refusal::Internal))
+        ((record, secret), _turn): ((KeyRecord, Secret<String>), OwnedMutexGuard<()>),
+    ) -> Shown {
+        let outcome = self.reloads.ask().await;
+        Shown { record, secret, outcome }
     }
-}
 
-/// The event log hears of every change.
-fn said(actor: &Actor, what: &'static str, record: &KeyRecord) {
-    let (by, by_key_id) = (actor.user.as_str(), actor.key_id.as_str());
-    let (key_id, user, role) = (record.id.as_str(), record.user.as_str(), record.role.as_str());
-    tracing::info!(what, key_id, user, role, by, by_key_id, "key changed over the admin API");
+    /// Waits until it is the turn of `actor`, if they may still act then.
+    async fn turn(&self, actor: &Actor) -> Answer<Turn> {
+        let guard = Arc::clone(&self.turn).lock_owned().await;
+        let snapshot = self.shared.current().load_full();
+        let unknown = Refusal::Unauthenticated(Unauthenticated::InvalidKey);
+        let record = snapshot.records.iter().find(|record| record.id == actor.key_id);
+        let record = record.ok_or(unknown)?;
+        let actor = match record.state(Timestamp::now()) {
+            KeyState::Enabled => Actor::new(record, &snapshot.config.roles, actor.address),
+            KeyState::Disabled => {
+                return Err(Refusal::Unauthenticated(Unauthenticated::KeyDisabled));
+            }
+            KeyState::Expired => {
+                return Err(Refusal::Unauthenticated(Unauthenticated::KeyExpired));
+            }
+        };
+        let actor = actor.ok_or(Refusal::NoManager)?;
+        Ok(Turn { guard, desk: Desk::new(snapshot, actor) })
+    }
 }
 
 /// The key `id` among `records`, if `actor` knows of it.
@@ -149,98 +152,142 @@ fn find<'a>(records: &'a [KeyRecord], actor: &Actor, id: &str) -> Answer<&'a Key
     Ok(record)
 }
 
-/// The key file as it was read for one change.
-struct File {
-    snapshot: Arc<Snapshot>,
-    hasher: Hasher,
-    format: KeyFormat,
-    records: Vec<KeyRecord>,
+/// The right to make one change.
+struct Turn {
+    guard: OwnedMutexGuard<()>,
+    desk: Desk,
 }
 
-impl File {
-    fn read(snapshot: Arc<Snapshot>) -> Answer<Self> {
+impl Turn {
+    /// Makes it, where it may block. The turn ends when what is given back with the result is dropped.
+    async fn take<T: Send + 'static>(
+        self,
+        change: impl FnOnce(&Desk) -> Answer<T> + Send + 'static,
+    ) -> Answer<(T, OwnedMutexGuard<()>)> {
+        let Self { guard, desk } = self;
+        let changed = spawn_blocking(move || Ok((change(&desk)?, guard)));
+        // A panic has been said by the thread that had it.
+        changed.await.unwrap_or(Err(Refusal::Internal))
+    }
+}
+
+/// One who acts, and the keys as they are in force.
+struct Desk {
+    snapshot: Arc<Snapshot>,
+    actor: Actor,
+    by: actor::Actor,
+    hasher: Hasher,
+    format: KeyFormat,
+}
+
+impl Desk {
+    fn new(snapshot: Arc<Snapshot>, actor: Actor) -> Self {
         let keys = &snapshot.config.keys;
+        let by = actor::Actor {
+            way: Way::Api,
+            user: Label::new(actor.user.as_str()).expect("a user's name is a shorter label"),
+            key_id: Some(actor.key_id.clone()),
+            address: Some(actor.address),
+        };
         let hasher = Hasher::new(keys.pepper.clone());
         let format = KeyFormat::new(keys.prefix.clone());
-        let mut file = Self { hasher, format, records: Vec::new(), snapshot };
-        file.records = file.store().load().map_err(StoreError::Faults)?.records;
-        Ok(file)
+        Self { hasher, format, snapshot, actor, by }
     }
 
     fn store(&self) -> Store<'_> {
         let config = &self.snapshot.config;
-        Store::new(&config.keys.store, &config.roles, &self.hasher, &self.format)
+        let (keys, audit) = (&config.keys.store, &config.audit.file);
+        Store::new(keys, audit, &config.roles, &self.hasher, &self.format)
     }
 
-    /// Who acts by the key `id`, if it is still good for that.
-    fn actor(&self, id: &KeyId) -> Answer<Actor> {
-        let unknown = Refusal::Unauthenticated(Unauthenticated::InvalidKey);
-        let record = self.records.iter().find(|record| record.id == *id).ok_or(unknown)?;
-        match record.state(Timestamp::now()) {
-            KeyState::Enabled => {
-                Actor::new(record, &self.snapshot.config.roles).ok_or(Refusal::NoManager)
-            }
-            KeyState::Disabled => Err(Refusal::Unauthenticated(Unauthenticated::KeyDisabled)),
-            KeyState::Expired => Err(Refusal::Unauthenticated(Unauthenticated::KeyExpired)),
-        }
+    /// A new secret, its digest, and what of it may be shown.
+    fn draw(&self) -> Answer<(Secret<String>, Digest, String)> {
+        let secret = generate(self.format.prefix()).map_err(StoreError::Randomness)?;
+        let hash = self.hasher.digest(secret.expose().as_bytes());
+        let start = start_of(secret.expose());
+        Ok((secret, hash, start))
     }
 
-    fn add(&self, wish: &Wish) -> Answer<(KeyRecord, Secret<String>)> {
-        let key = generate(self.format.prefix()).map_err(StoreError::Randomness)?;
-        let Wish { user, role, label, expires_at } = wish.clone();
-        let new = NewKey {
-            hash: self.hasher.digest(key.expose().as_bytes()),
-            start: Some(start_of(key.expose())),
-            label,
-            user,
-            role,
-            expires_at,
-        };
-        let mut stored = self.store().add(&[new], Run::Real)?;
-        Ok((stored.pop().expect("what was stored is returned"), key))
+    fn create(&self, wish: Wish) -> Answer<(KeyRecord, Secret<String>)> {
+        self.may_grant(&wish.user, &wish.role, wish.expires_at, wish.scopes.as_deref())?;
+        let (secret, hash, start) = self.draw()?;
+        let Wish { user, role, label, expires_at, scopes } = wish;
+        let new = NewKey { hash, start: Some(start), label, user, role, expires_at, scopes };
+        let how = Adding { by: &self.by, action: "create", run: Run::Real };
+        let mut added = self.store().add(&[new], how)?;
+        let record = added.pop().expect("one key was given, one is added");
+        self.said("create", &record);
+        Ok((record, secret))
     }
 
-    fn change(
-        &self,
-        actor: &Actor,
-        id: &str,
-        expected: Option<&Revision>,
-        change: &Change,
-    ) -> Answer<KeyRecord> {
-        let record = find(&self.records, actor, id)?;
-        if expected.is_some_and(|expected| !expected.is_of(record)) {
+    fn change(&self, wanted: &Wanted) -> Answer<KeyRecord> {
+        let Wanted { id, expected, change, force } = wanted;
+        let mut record = find(&self.snapshot.records, &self.actor, id)?.clone();
+        if expected.is_some_and(|expected| expected != Revision::of(&record)) {
             return Err(Refusal::Changed);
         }
-        let roles = &self.snapshot.config.roles;
-        let now = Timestamp::now();
-        let keep_one = |force: bool| {
-            let is_last = is_last_admin(&self.records, roles, &record.id, now);
-            if is_last && !(force && actor.manages_all()) {
-                let detail = "No other enabled key manages everybody's keys. With force=true it is done all the same; \
-                              then keys are managed with `keyward keys` alone."
-                    .to_owned();
-                return Err(Refusal::Conflict { code: "last_admin", detail });
+        for _ in 0..ATTEMPTS {
+            self.decide(&record, change)?;
+            let terms = Terms {
+                by: &self.by,
+                expected: Some(Revision::of(&record)),
+                may_leave_no_admin: *force && self.actor.manages_all(),
+            };
+            match self.store().change(Which::Exactly(&record.id), change, terms) {
+                // It is not what is in force, and nobody said which state is meant: so it is decided on what it is.
+                Err(StoreError::Changed(now)) if expected.is_none() => record = *now,
+                changed => {
+                    let changed = changed?;
+                    self.said(change.as_str(), changed.record());
+                    return Ok(changed.record().clone());
+                }
             }
-            Ok(())
-        };
-        let store = self.store();
-        Ok(match change {
-            Change::Disable { reason, force } => {
-                keep_one(*force)?;
-                let reason = reason.as_ref().map(|reason| reason.as_str().to_owned());
-                let by = format!("api:{}:{}", actor.user, actor.key_id);
-                store.disable(id, &Disabling { at: now, by, reason })?
-            }
-            Change::Enable => {
-                let role = roles.find(record.role.as_str()).ok_or(Refusal::Internal)?;
-                let grant = Grant { user: &record.user, role, expires_at: record.expires_at };
-                actor.may_grant(grant).map_err(Refusal::Denied)?;
-                store.enable(id)?
-            }
-            Change::Delete { force } => {
-                keep_one(*force)?;
-                store.delete(id, *force)?
-            }
-        })
+        }
+        Err(Refusal::Changed)
     }
+
+    /// Whether `change` may be made to `record`.
+    fn decide(&self, record: &KeyRecord, change: &Change) -> Answer<()> {
+        unless_seen(&self.actor, &record.user)?;
+        let after = match change {
+            Change::Disable { .. } | Change::Delete { .. } => return Ok(()),
+            // To give back is to give; and whoever rotates a key holds it then.
+            Change::Enable | Change::Rotate(_) => record.clone(),
+            Change::Update(update) if is_about_rights(update) => {
+                let mut after = record.clone();
+                update.apply(&mut after);
+                after
+            }
+            Change::Update(_) => return Ok(()),
+        };
+        self.may_grant(&after.user, &after.role, after.expires_at, after.scopes.as_deref())
+    }
+
+    fn may_grant(
+        &self,
+        user: &UserName,
+        role: &RoleName,
+        expires_at: Option<Timestamp>,
+        scopes: Option<&Scopes>,
+    ) -> Answer<()> {
+        let role = self.snapshot.config.roles.find(role.as_str());
+        let role =
+            role.ok_or_else(|| Refusal::invalid("role", AddFault::UnknownRole(None).to_string()))?;
+        let grant = Grant { user, role, expires_at, scopes };
+        self.actor.may_grant(grant).map_err(Refusal::Denied)
+    }
+
+    /// The event log hears of every change.
+    fn said(&self, what: &'static str, record: &KeyRecord) {
+        let (by, by_key_id) = (self.actor.user.as_str(), self.actor.key_id.as_str());
+        let (key_id, user, role) = (record.id.as_str(), record.user.as_str(), record.role.as_str());
+        tracing::info!(what, key_id, user, role, by, by_key_id, "key changed over the admin API");
+    }
+}
+
+/// Whether it changes more than what a key is called.
+fn is_about_rights(update: &Update) -> bool {
+    let Update { label: _, role, expires_at, methods, paths, networks } = update;
+    let narrows = methods.is_some() || paths.is_some() || networks.is_some();
+    role.is_some() || expires_at.is_some() || narrows
 }

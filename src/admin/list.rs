@@ -190,6 +190,7 @@ mod tests {
             created_at: created_s.map(|second| Timestamp::from_second(second).unwrap()),
             enabled: true,
             expires_at: None,
+            scopes: None,
             disabled_at: None,
             disabled_by: None,
             disabled_reason: None,
@@ -210,7 +211,7 @@ mod tests {
     fn actor(role: &str) -> Actor {
         let mut record = record("key_acting", "alice", "a", None);
         record.role = RoleName::new(role).unwrap();
-        Actor::new(&record, &roles()).unwrap()
+        Actor::new(&record, &roles(), [127, 0, 0, 1].into()).unwrap()
     }
 
     fn page(parameters: Parameters, role: &str) -> (Vec<String>, usize, Option<String>) {

@@ -15,7 +15,9 @@
 //! Never here: the data plane, or what a proxied request may do.
 
 mod api;
+mod audit;
 mod body;
+mod changes;
 mod create;
 mod explain;
 mod guard;

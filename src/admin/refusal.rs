@@ -14,6 +14,7 @@ use super::rights::Actor;
 use crate::auth::Unauthenticated;
 use crate::keys::store::{AddFault, StoreError};
 use crate::problem::{FieldFault, Problem};
+use crate::scopes::OutOfScope;
 
 /// How long a process that ends, or a file that cannot be written, may take to be replaced or repaired.
 const RETRY_S: u32 = 5;
@@ -27,6 +28,8 @@ pub(super) enum Refusal {
     TooManyFailures { retry_after_s: u32 },
     /// The key's role manages no keys.
     NoManager,
+    /// The acting key is narrowed to other requests than this.
+    OutOfScope(OutOfScope),
     /// It is more than the acting key may do; by fields.
     Denied(Vec<FieldFault>),
     /// There is nothing there, or nothing that whoever asks knows of.
@@ -115,6 +118,17 @@ impl Refusal {
                 "The key's role manages no keys. That takes a role with admin = \"own\" for the keys of one's own \
                  user, or admin = \"all\" for everybody's."
                     .into(),
+            ),
+            Self::OutOfScope(what) => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not allowed",
+                match what {
+                    OutOfScope::Method => "The key is narrowed to other methods than this.",
+                    OutOfScope::Path => "The key is narrowed to other paths than this.",
+                    OutOfScope::Address => "The key is narrowed to other addresses than this.",
+                }
+                .into(),
             ),
             Self::Denied(_) => (
                 StatusCode::FORBIDDEN,
@@ -241,6 +255,13 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoSuchKey | StoreError::AmbiguousId(_) => Self::NotFound,
+            StoreError::Changed(_) => Self::Changed,
+            StoreError::LastAdmin(_) => Self::Conflict {
+                code: "last_admin",
+                detail: "No other enabled key manages everybody's keys. With force=true it goes all the same; then keys \
+                         are managed with `keyward keys` alone."
+                    .to_owned(),
+            },
             StoreError::StillEnabled(_) => Self::Conflict {
                 code: "still_enabled",
                 detail: "The key is enabled: disable it first, or delete it with force=true."
@@ -252,6 +273,12 @@ impl From<StoreError> for Refusal {
                 }
                 Some((_, fault @ AddFault::UnknownRole(_))) => {
                     Self::invalid("role", fault.to_string())
+                }
+                Some((_, fault @ AddFault::ExpiryPast)) => {
+                    Self::invalid("expires_at", fault.to_string())
+                }
+                Some((_, fault @ AddFault::HoldsKey(what))) => {
+                    Self::invalid(if what == "user name" { "user" } else { what }, fault.to_string())
                 }
                 Some((_, AddFault::SameKey(_))) | None => Self::Internal,
             },

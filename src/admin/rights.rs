@@ -6,13 +6,15 @@
 //! Never here: HTTP, files, or whether the acting key is valid.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::identity::{AdminScope, KeyId, Role, Roles, UserName};
-use crate::keys::{KeyRecord, KeyState};
+use crate::keys::KeyRecord;
 use crate::problem::FieldFault;
+use crate::scopes::Scopes;
 
 /// Who manages keys, by the key they do it with.
 #[derive(Clone, Debug)]
@@ -25,6 +27,10 @@ pub(super) struct Actor {
     pub(super) role: Arc<Role>,
     /// When it ends.
     pub(super) expires_at: Option<Timestamp>,
+    /// What it is narrowed to.
+    pub(super) scopes: Option<Arc<Scopes>>,
+    /// From where they act.
+    pub(super) address: IpAddr,
 }
 
 /// What a key is given, or given back.
@@ -36,17 +42,21 @@ pub(super) struct Grant<'a> {
     pub(super) role: &'a Role,
     /// When it ends.
     pub(super) expires_at: Option<Timestamp>,
+    /// What it is narrowed to.
+    pub(super) scopes: Option<&'a Scopes>,
 }
 
 impl Actor {
-    /// Who acts by the key of `record`; nobody if its role manages no keys.
-    pub(super) fn new(record: &KeyRecord, roles: &Roles) -> Option<Self> {
+    /// Who acts by the key of `record`, from `address`; nobody if its role manages no keys.
+    pub(super) fn new(record: &KeyRecord, roles: &Roles, address: IpAddr) -> Option<Self> {
         let role = roles.find(record.role.as_str())?;
         (role.admin() > AdminScope::None).then(|| Self {
             key_id: record.id.clone(),
             user: record.user.clone(),
             role: Arc::clone(role),
             expires_at: record.expires_at,
+            scopes: record.scopes.clone(),
+            address,
         })
     }
 
@@ -94,24 +104,16 @@ impl Actor {
                 ),
             );
         }
+        if !Scopes::is_within(grant.scopes, self.scopes.as_deref()) {
+            refuse(
+                "scopes",
+                "your own key is narrowed by its allowed_methods, allowed_paths or allowed_cidrs, and each list of the \
+                 other must lie within yours"
+                    .to_owned(),
+            );
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
-}
-
-/// Whether without the key `id` no key that is enabled `now` manages everybody's keys.
-pub(super) fn is_last_admin(
-    records: &[KeyRecord],
-    roles: &Roles,
-    id: &KeyId,
-    now: Timestamp,
-) -> bool {
-    let is_admin = |record: &&KeyRecord| {
-        let role = roles.find(record.role.as_str());
-        record.state(now) == KeyState::Enabled
-            && role.is_some_and(|role| role.admin() == AdminScope::All)
-    };
-    let mut admins = records.iter().filter(is_admin);
-    admins.next().is_some_and(|first| first.id == *id && admins.next().is_none())
 }
 
 #[cfg(test)]
@@ -119,6 +121,9 @@ mod tests {
     use super::*;
     use crate::identity::{Label, RoleDeclaration, RoleName};
     use crate::keys::format::Hasher;
+    use crate::scopes;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn roles() -> Roles {
         let role = |name: &str, inherits: &[&str], admin| RoleDeclaration {
@@ -152,6 +157,7 @@ mod tests {
             created_at: None,
             enabled: true,
             expires_at: expires_at.map(at),
+            scopes: None,
             disabled_at: None,
             disabled_by: None,
             disabled_reason: None,
@@ -162,7 +168,7 @@ mod tests {
     #[test]
     fn only_some_roles_manage_keys() {
         let check = |role: &str, expect: bool| {
-            let actor = Actor::new(&record("key_a", "alice", role, None), &roles());
+            let actor = Actor::new(&record("key_a", "alice", role, None), &roles(), HERE);
             assert_eq!(actor.is_some(), expect, "{role}");
         };
         check("viewer", false);
@@ -181,10 +187,10 @@ mod tests {
         expect: &[&'static str],
     ) {
         let roles = roles();
-        let actor = Actor::new(&record("key_a", "alice", acting.0, acting.1), &roles);
+        let actor = Actor::new(&record("key_a", "alice", acting.0, acting.1), &roles, HERE);
         let user = UserName::new(given.0).unwrap();
         let role = roles.find(given.1).unwrap();
-        let grant = Grant { user: &user, role, expires_at: given.2.map(at) };
+        let grant = Grant { user: &user, role, expires_at: given.2.map(at), scopes: None };
         let refused = actor.unwrap().may_grant(grant).err().unwrap_or_default();
         let fields: Vec<_> = refused.iter().map(|fault| &*fault.field).collect();
         assert_eq!(fields, expect, "{acting:?} gives {given:?}");
@@ -220,32 +226,33 @@ mod tests {
     }
 
     #[test]
-    fn the_last_who_manages_all_keys_is_known() {
-        let now = at(1_000);
-        let mut off = record("key_off", "carol", "admin", None);
-        off.enabled = false;
-        let others = [
-            record("key_manager", "alice", "manager", None),
-            record("key_expired", "bob", "admin", Some(1_000)),
-            off,
-        ];
-        let check = |admins: &[&str], id: &str, expect: bool| {
-            let mut records = others.to_vec();
-            records.extend(admins.iter().map(|id| record(id, "root", "auditor", Some(1_001))));
-            let id = KeyId::new(id).unwrap();
-            assert_eq!(is_last_admin(&records, &roles(), &id, now), expect, "{admins:?} {id}");
+    fn nobody_widens_what_their_own_key_is_narrowed_to() {
+        let narrowed = |paths: &[&str]| {
+            let paths = paths.iter().map(|text| scopes::path(text).unwrap()).collect();
+            Scopes::new(Vec::new(), paths, Vec::new())
         };
-        check(&["key_one"], "key_one", true);
-        check(&["key_one", "key_two"], "key_one", false);
-        check(&["key_one"], "key_manager", false);
-        check(&["key_one"], "key_off", false);
-        check(&[], "key_expired", false);
+        let roles = roles();
+        let check = |own: &[&str], given: &[&str], expect: bool| {
+            let mut record = record("key_a", "alice", "admin", None);
+            record.scopes = narrowed(own);
+            let actor = Actor::new(&record, &roles, HERE).unwrap();
+            let role = roles.find("viewer").unwrap();
+            let scopes = narrowed(given);
+            let grant =
+                Grant { user: &record.user, role, expires_at: None, scopes: scopes.as_deref() };
+            assert_eq!(actor.may_grant(grant).is_ok(), expect, "{own:?} gives {given:?}");
+        };
+        check(&[], &[], true);
+        check(&[], &["/a"], true);
+        check(&["/a/{*rest}"], &["/a/b"], true);
+        check(&["/a/{*rest}"], &["/b"], false);
+        check(&["/a/{*rest}"], &[], false);
     }
 
     #[test]
     fn who_manages_their_own_keys_sees_no_others() {
         let roles = roles();
-        let actor = |role| Actor::new(&record("key_a", "alice", role, None), &roles).unwrap();
+        let actor = |role| Actor::new(&record("key_a", "alice", role, None), &roles, HERE).unwrap();
         let bob = UserName::new("bob").unwrap();
         assert!(actor("manager").sees(&actor("manager").user));
         assert!(!actor("manager").sees(&bob));

@@ -59,8 +59,13 @@ impl FromRequestParts<Arc<State>> for Actor {
         })?;
         let mut records = snapshot.records.iter();
         let record = records.find(|record| record.id.as_str() == identity.key_id());
-        let actor = Actor::new(record.ok_or(Refusal::Internal)?, &snapshot.config.roles);
-        actor.ok_or(Refusal::NoManager)
+        let record = record.ok_or(Refusal::Internal)?;
+        // A key that is narrowed is so here, too: a request is a request.
+        if let Some(scopes) = identity.scopes() {
+            let asked = scopes.check(&parts.method, parts.uri.path(), client);
+            asked.map_err(Refusal::OutOfScope)?;
+        }
+        Actor::new(record, &snapshot.config.roles, client).ok_or(Refusal::NoManager)
     }
 }
 

@@ -10,6 +10,7 @@ use super::rights::Actor;
 use crate::identity::AdminScope;
 use crate::keys::KeyRecord;
 use crate::reload::request::Outcome;
+use crate::scopes::Scopes;
 
 /// A key, but for the secret itself.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -31,6 +32,12 @@ pub(super) struct Key {
     created_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
+    /// The methods it is narrowed to; none: all.
+    allowed_methods: Vec<String>,
+    /// The paths it is narrowed to, in the syntax of routes; none: all.
+    allowed_paths: Vec<String>,
+    /// The networks it is narrowed to; none: all.
+    allowed_cidrs: Vec<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
     disabled_at: Option<Timestamp>,
     disabled_by: Option<String>,
@@ -52,6 +59,10 @@ pub(super) enum State {
 
 impl Key {
     pub(super) fn new(record: &KeyRecord, now: Timestamp) -> Self {
+        let scopes = record.scopes.as_deref();
+        let methods = scopes.map(Scopes::methods).unwrap_or_default();
+        let paths = scopes.map(Scopes::paths).unwrap_or_default();
+        let networks = scopes.map(Scopes::addresses).unwrap_or_default();
         Self {
             id: record.id.as_str().to_owned(),
             state: record.state(now).as_str(),
@@ -61,6 +72,9 @@ impl Key {
             start: record.start.clone(),
             created_at: record.created_at,
             expires_at: record.expires_at,
+            allowed_methods: methods.iter().map(ToString::to_string).collect(),
+            allowed_paths: paths.iter().map(ToString::to_string).collect(),
+            allowed_cidrs: networks.iter().map(ToString::to_string).collect(),
             disabled_at: record.disabled_at,
             disabled_by: record.disabled_by.clone(),
             disabled_reason: record.disabled_reason.clone(),
@@ -126,7 +140,7 @@ pub(super) struct Changed {
     pub(super) effect: Effect,
 }
 
-/// A new key: the only answer that holds a secret.
+/// A key with a new secret: the only answer that holds one.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Created<'a> {
     /// The secret: it is not shown again.
@@ -212,7 +226,7 @@ pub(super) struct Explanation {
 /// One thing that is looked at.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Step {
-    /// "path", "route", "key", "rule" or "certificate".
+    /// "path", "route", "key", "scope", "rule" or "certificate".
     pub(super) step: &'static str,
     pub(super) ok: bool,
     /// What was found, for people.

@@ -17,13 +17,11 @@ use std::path::{Path, PathBuf};
 use anstyle::Style;
 
 use crate::config::{self, Config};
-use crate::identity::{KeyId, Label, RoleName, UserName};
-use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
-use crate::keys::store::{NewKey, Run, Store};
-use crate::redact::Secret;
+use crate::identity::{Label, RoleName, UserName};
 use echo::Echo;
 
 use super::failure::Failure;
+use super::making::{Made, Wanted, make};
 use super::serve;
 
 /// Where the demo serves unless it is told otherwise.
@@ -48,29 +46,16 @@ pub(super) fn run(preferred: u16) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A key of the demo.
-struct MadeKey {
-    id: KeyId,
-    secret: Secret<String>,
-}
-
 /// Makes a key as `keyward keys create` does.
-fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<MadeKey, Failure> {
-    let hasher = Hasher::new(config.keys.pepper.clone());
-    let format = KeyFormat::new(config.keys.prefix.clone());
-    let store = Store::new(&config.keys.store, &config.roles, &hasher, &format);
-    let secret = generate(format.prefix()).map_err(io::Error::other)?;
-    let new = NewKey {
-        hash: hasher.digest(secret.expose().as_bytes()),
-        start: Some(start_of(secret.expose())),
+fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<Made, Failure> {
+    let wanted = Wanted {
         label: Label::new(label).expect("the demo's labels are printable"),
         user: UserName::new(user).expect("the demo's users have plain names"),
         role: RoleName::new(role).expect("the demo's configuration declares it"),
         expires_at: None,
+        scopes: None,
     };
-    let mut added = store.add(&[new], Run::Real)?;
-    let record = added.pop().expect("one key was given, one is added");
-    Ok(MadeKey { id: record.id, secret })
+    Ok(make(config, wanted)?)
 }
 
 /// One line to copy, and what to look for in what it gives.
@@ -86,13 +71,13 @@ struct Scene {
     /// How to run this program from a shell.
     program: PathBuf,
     config: PathBuf,
-    viewer: MadeKey,
-    admin: MadeKey,
+    viewer: Made,
+    admin: Made,
 }
 
 impl Scene {
     fn steps(&self) -> Vec<Step> {
-        let curl = |key: Option<&MadeKey>, more: &str, path: &str| {
+        let curl = |key: Option<&Made>, more: &str, path: &str| {
             let field = key.map(|key| format!("-H 'x-api-key: {}' ", key.secret.expose()));
             format!("curl -i {}{more}http://{}{path}", field.unwrap_or_default(), self.proxy)
         };
@@ -100,7 +85,7 @@ impl Scene {
             "{} --config {} keys disable {} --reason 'shown in the demo'",
             Quoted(&self.program),
             Quoted(&self.config),
-            self.viewer.id
+            self.viewer.record.id
         );
         let (viewer, admin) = (Some(&self.viewer), Some(&self.admin));
         let step = |promise, command| Step { promise, command };

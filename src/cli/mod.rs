@@ -5,11 +5,15 @@
 //!
 //! Never here: a secret taken from an argument.
 
+mod audit;
 mod check;
 mod demo;
 mod failure;
+mod init;
 mod json;
 mod keys;
+mod making;
+mod operator;
 mod serve;
 mod table;
 
@@ -36,6 +40,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Begin: write a configuration and make the first key, which is printed once.
+    Init(init::Init),
     /// Serve: authenticate, authorize and forward requests until SIGTERM.
     Serve,
     /// Check the configuration and the keys, and show what would be served.
@@ -43,6 +49,9 @@ enum Command {
     /// Make, list and switch off keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// See who changed which key, and whether the log of it was tampered with.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Try keyward in two minutes: a small service, a configuration, keys, and curl lines to copy.
     Demo {
         /// Where to serve; a free port is taken instead when this one is not free.
@@ -76,9 +85,11 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Init(init) => init::run(init, &cli.config),
         Command::Serve => serve::run(&cli.config),
         Command::Check(check) => check::run(&check, &cli.config),
         Command::Keys(command) => keys::run(command, &cli.config),
+        Command::Audit(command) => audit::run(&command, &cli.config),
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions(shell),
         Command::Man { dir } => man(dir),

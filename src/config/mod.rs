@@ -148,6 +148,8 @@ pub struct Config {
     pub server: Server,
     /// Where keys are kept and what new ones look like.
     pub keys: Keys,
+    /// Where changes of keys are told.
+    pub audit: Audit,
     /// Where a request carries its key.
     pub auth: Auth,
     /// What the upstream receives.
@@ -271,6 +273,13 @@ pub struct Keys {
     pub prefix: Prefix,
     /// With it, keys are kept as HMAC-SHA-256; `pepper = "${NAME}"`.
     pub pepper: Option<Arc<Pepper>>,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// The file that changes of keys are told in.
+    pub file: PathBuf,
 }
 
 /// `[auth]`

@@ -75,6 +75,8 @@ pub(super) struct Root {
     pub(super) server: Section<Server>,
     /// Where keys are kept and what new ones look like.
     pub(super) keys: Section<Keys>,
+    /// Where changes of keys are told.
+    pub(super) audit: Section<Audit>,
     /// Where a request carries its key.
     pub(super) auth: Section<Auth>,
     /// The headers in which the upstream learns who called.
@@ -256,6 +258,14 @@ pub(super) struct Keys {
     pub(super) prefix: Field<String>,
     /// Keep keys as HMAC-SHA-256 with this secret, which must come from the environment: "${NAME}".
     pub(super) pepper: Field<String>,
+}
+
+/// Where changes of keys are told.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Audit {
+    /// The audit log, relative to this file. Default: beside the key file, "keys.audit.jsonl" for "keys.toml".
+    pub(super) file: Field<String>,
 }
 
 /// Where a request carries its key.

@@ -20,7 +20,7 @@ use super::check::Check;
 use super::interpolate::{Problem, ProblemKind, variable};
 use super::raw::{self, Field, Section, Table};
 use super::{
-    AccessLog, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, UpstreamTls, limits,
+    AccessLog, Audit, Config, KeyFacts, Keys, Log, LogFormat, OnOverflow, Tls, UpstreamTls, limits,
 };
 use crate::diagnostics::Report;
 use crate::keys::format::{Pepper, Prefix};
@@ -54,25 +54,30 @@ pub(super) fn validate(
     files.extend(server.tls.iter().flat_map(Tls::files));
     let with_tls = upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
     files.extend(with_tls.flat_map(UpstreamTls::files));
+    let audit = audit(check, root.audit, keys.as_ref(), &files);
     let admin = root.admin.0.and_then(|given| admin::admin(check, given, &server));
     files.extend(admin.iter().filter_map(|admin| admin.tls.as_ref()).flat_map(Tls::files));
+    files.extend(audit.iter().map(|audit| audit.file.as_path()));
     let log = log(check, root.log, &files);
     let roles = roles.resolved;
-    match (keys, identity, routes) {
-        (Some(keys), Some(identity), Some(routes)) if check.faults() == 0 => Ok(Config {
-            path: path.to_owned(),
-            realm,
-            server,
-            keys,
-            auth,
-            identity,
-            roles,
-            upstreams,
-            routes: Arc::new(routes),
-            admin,
-            log,
-            warnings: Report::default(),
-        }),
+    match (keys, audit, identity, routes) {
+        (Some(keys), Some(audit), Some(identity), Some(routes)) if check.faults() == 0 => {
+            Ok(Config {
+                path: path.to_owned(),
+                realm,
+                server,
+                keys,
+                audit,
+                auth,
+                identity,
+                roles,
+                upstreams,
+                routes: Arc::new(routes),
+                admin,
+                log,
+                warnings: Report::default(),
+            })
+        }
         // A guess at a pepper or a role would find fault with every key.
         (Some(keys), ..) if root_faults + key_faults + role_faults == 0 => {
             Err(Some(Box::new(KeyFacts { keys, roles })))
@@ -138,6 +143,29 @@ fn pepper(check: &mut Check<'_>, field: Field<String>) -> Option<Arc<Pepper>> {
             None
         }
     }
+}
+
+/// `others` are files that the audit log must not be appended to.
+fn audit(
+    check: &mut Check<'_>,
+    section: Section<raw::Audit>,
+    keys: Option<&Keys>,
+    others: &[&Path],
+) -> Option<Audit> {
+    let raw = check.section("audit", section);
+    let Some(text) = check.text(raw.file) else {
+        return keys.map(|keys| Audit { file: keys.store.with_extension("audit.jsonl") });
+    };
+    let file = check.path(&text);
+    if others.contains(&file.as_path()) {
+        let help = "name a file that holds nothing but the audit log";
+        check.fault(
+            text.span,
+            "the audit log would be written into a file that keyward reads",
+            help,
+        );
+    }
+    Some(Audit { file })
 }
 
 /// `others` are files that the log must not be appended to.

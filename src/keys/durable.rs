@@ -12,7 +12,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Who may read what is written here: its owner.
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
+/// Permission bit: users who are neither the owner nor in the group may write.
+pub(super) const WRITABLE_BY_OTHERS: u32 = 0o002;
 /// More symbolic links in a row are a circle; Linux gives up at as many.
 const MAX_LINKS: usize = 40;
 
@@ -22,6 +24,19 @@ pub struct FileError {
     doing: &'static str,
     path: PathBuf,
     error: io::Error,
+    is_made: bool,
+}
+
+impl FileError {
+    /// `doing` something to `path` failed, and nothing was changed.
+    pub(super) fn new(doing: &'static str, path: &Path, error: io::Error) -> Self {
+        Self { doing, path: path.to_owned(), error, is_made: false }
+    }
+
+    /// Whether the change was made all the same.
+    pub(super) fn is_made(&self) -> bool {
+        self.is_made
+    }
 }
 
 impl Display for FileError {
@@ -54,22 +69,18 @@ pub(super) struct Locked {
 impl Locked {
     /// Waits until nobody else replaces the file at `path`, which need not exist yet.
     pub(super) fn acquire(path: &Path) -> Result<Self, FileError> {
-        let target = follow_links(path).map_err(|error| FileError {
-            doing: "find",
-            path: path.to_owned(),
-            error,
-        })?;
+        let target = follow_links(path).map_err(|error| FileError::new("find", path, error))?;
         let lock_path = beside(&target, "lock");
         let lock = open_lock(&lock_path, &target)
             .and_then(|lock| lock.lock().map(|()| lock))
-            .map_err(|error| FileError { doing: "lock", path: lock_path, error })?;
+            .map_err(|error| FileError::new("lock", &lock_path, error))?;
         Ok(Self { target, _lock: lock })
     }
 
     /// Makes `content` the file's content: on return it is on the disk.
     pub(super) fn replace(&self, content: &str) -> Result<(), FileError> {
         let temporary = beside(&self.target, "tmp");
-        let fail = |doing, error| FileError { doing, path: self.target.clone(), error };
+        let fail = |doing, error| FileError::new(doing, &self.target, error);
         self.write_temporary(&temporary, content)
             .and_then(|()| fs::rename(&temporary, &self.target))
             .map_err(|error| {
@@ -78,7 +89,8 @@ impl Locked {
                 fail("write", error)
             })?;
         File::open(folder_of(&self.target)).and_then(|folder| folder.sync_all()).map_err(|error| {
-            fail("be sure that a power failure keeps the change, now made, to", error)
+            let doing = "be sure that a power failure keeps the change, now made, to";
+            FileError { is_made: true, ..fail(doing, error) }
         })
     }
 
@@ -106,7 +118,7 @@ fn open_lock(path: &Path, target: &Path) -> io::Result<File> {
 }
 
 /// Gives `file` the owner and group of the file at `target`, if there is one and we may.
-fn keep_owner(file: &File, target: &Path) -> io::Result<()> {
+pub(super) fn keep_owner(file: &File, target: &Path) -> io::Result<()> {
     let wanted = match fs::metadata(target) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -138,7 +150,7 @@ fn follow_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),

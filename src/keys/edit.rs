@@ -2,6 +2,8 @@
 //!
 //! Pure: text in, text out. Never here: files, or whether a change is allowed.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 use toml::de::{DeTable, DeValue};
 use toml_edit::{ArrayOfTables, Datetime, DocumentMut, Item, RawString, Table, Value};
@@ -15,55 +17,61 @@ pub(super) enum EditError {
     InlineKeys,
 }
 
-/// Who switched a key off, and why.
-#[derive(Clone, Debug)]
-pub struct Disabling {
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub by: String,
-    /// Why; without control characters.
-    pub reason: Option<String>,
-}
-
-/// `text` with `records` behind all others.
-pub(super) fn append(text: &str, records: &[KeyRecord]) -> Result<String, EditError> {
-    if has_inline_keys(text) {
-        return Err(EditError::InlineKeys);
-    }
-    let mut edited = without_empty_list(text);
+/// `text`, whose first entry begins at `first`, with `records` behind all others.
+pub(super) fn append(
+    text: &str,
+    first: Option<usize>,
+    records: &[KeyRecord],
+) -> Result<String, EditError> {
+    let mut edited = match first {
+        Some(first) if text[first..].starts_with('[') => text.to_owned(),
+        Some(_) => return Err(EditError::InlineKeys),
+        None => without_empty_list(text),
+    };
     for record in records {
         if !edited.is_empty() {
             let newline = if edited.ends_with('\n') { "\n" } else { "\n\n" };
             edited.push_str(newline);
         }
         edited.push_str("[[keys]]\n");
-        edited.push_str(&table(record).to_string());
+        edited.push_str(&entry(record));
     }
     Ok(edited)
 }
 
-/// `text` with the key at `place` switched off, or on.
-pub(super) fn set_enabled(
+/// The entry at `range` of `text`, which is as `before` says, as `after` says. Fields that are the same in both are not
+/// touched, and the rest of the text is not even read: it may be long.
+pub(super) fn update(
     text: &str,
-    place: usize,
-    disabling: Option<&Disabling>,
+    range: Range<usize>,
+    before: &KeyRecord,
+    after: &KeyRecord,
 ) -> Result<String, EditError> {
-    let mut document = parse(text);
-    let table =
-        tables(&mut document)?.get_mut(place).expect("the place was found in the same text");
-    set(table, "enabled", disabling.is_none().into());
-    for field in ["disabled_at", "disabled_by", "disabled_reason"] {
-        table.remove(field);
+    let entry = &text[range];
+    if !entry.starts_with('[') {
+        return Err(EditError::InlineKeys);
     }
-    if let Some(disabling) = disabling {
-        set(table, "disabled_at", time(disabling.at));
-        set(table, "disabled_by", disabling.by.as_str().into());
-        if let Some(reason) = &disabling.reason {
-            set(table, "disabled_reason", reason.as_str().into());
+    let mut document = parse(entry);
+    let table = tables(&mut document)?.get_mut(0).expect("the range is that of an entry");
+    for ((field, old), (_, new)) in fields(before).into_iter().zip(fields(after)) {
+        match new {
+            new if old.as_ref().map(Value::to_string) == new.as_ref().map(Value::to_string) => {}
+            Some(new) => set(table, field, new),
+            None => drop(table.remove(field)),
         }
     }
     Ok(document.to_string())
+}
+
+/// All of `record`, as an entry of the file has it.
+pub(super) fn entry(record: &KeyRecord) -> String {
+    let mut table = Table::new();
+    for (field, value) in fields(record) {
+        if let Some(value) = value {
+            table.insert(field, Item::Value(value));
+        }
+    }
+    table.to_string()
 }
 
 /// `text` without the key at `place` and the comment right above it; `keys = []` if it was the last.
@@ -119,11 +127,6 @@ fn tables(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
     document.get_mut("keys").and_then(Item::as_array_of_tables_mut).ok_or(EditError::InlineKeys)
 }
 
-fn has_inline_keys(text: &str) -> bool {
-    let document = parse(text);
-    document.get("keys").and_then(Item::as_array).is_some_and(|keys| !keys.is_empty())
-}
-
 /// `text` without its `keys = []`, which says that there are no keys.
 fn without_empty_list(text: &str) -> String {
     let document = DeTable::parse(text).expect("the text was read before it is edited");
@@ -157,35 +160,45 @@ fn time(time: Timestamp) -> Value {
     datetime.into()
 }
 
-fn table(record: &KeyRecord) -> Table {
-    let mut table = Table::new();
-    let mut put = |field, value: Option<Value>| {
-        if let Some(value) = value {
-            table.insert(field, Item::Value(value));
-        }
-    };
-    put("id", Some(record.id.as_str().into()));
-    put("hash", Some(record.hash.to_string().into()));
-    put("start", record.start.as_deref().map(Value::from));
-    put("label", Some(record.label.as_str().into()));
-    put("user", Some(record.user.as_str().into()));
-    put("role", Some(record.role.as_str().into()));
-    put("created_at", record.created_at.map(time));
-    put("enabled", Some(record.enabled.into()));
-    put("expires_at", record.expires_at.map(time));
-    put("disabled_at", record.disabled_at.map(time));
-    put("disabled_by", record.disabled_by.as_deref().map(Value::from));
-    put("disabled_reason", record.disabled_reason.as_deref().map(Value::from));
-    put("previous_hash", record.previous.map(|(digest, _)| digest.to_string().into()));
-    put("previous_expires_at", record.previous.map(|(_, until)| time(until)));
-    table
+/// `entries` as a list of texts, unless there are none.
+fn list(entries: &[impl ToString]) -> Option<Value> {
+    let list: toml_edit::Array = entries.iter().map(ToString::to_string).collect();
+    (!list.is_empty()).then_some(list.into())
+}
+
+/// Every field an entry may have, in the order of a new one.
+fn fields(record: &KeyRecord) -> [(&'static str, Option<Value>); 17] {
+    let scopes = record.scopes.as_deref();
+    [
+        ("id", Some(record.id.as_str().into())),
+        ("hash", Some(record.hash.to_string().into())),
+        ("start", record.start.as_deref().map(Value::from)),
+        ("label", Some(record.label.as_str().into())),
+        ("user", Some(record.user.as_str().into())),
+        ("role", Some(record.role.as_str().into())),
+        ("created_at", record.created_at.map(time)),
+        ("enabled", Some(record.enabled.into())),
+        ("expires_at", record.expires_at.map(time)),
+        ("allowed_methods", scopes.and_then(|scopes| list(scopes.methods()))),
+        ("allowed_paths", scopes.and_then(|scopes| list(scopes.paths()))),
+        ("allowed_cidrs", scopes.and_then(|scopes| list(scopes.addresses()))),
+        ("disabled_at", record.disabled_at.map(time)),
+        ("disabled_by", record.disabled_by.as_deref().map(Value::from)),
+        ("disabled_reason", record.disabled_reason.as_deref().map(Value::from)),
+        ("previous_hash", record.previous.map(|(digest, _)| digest.to_string().into())),
+        ("previous_expires_at", record.previous.map(|(_, until)| time(until))),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::super::entries;
     use super::super::format::Hasher;
     use super::*;
+    use crate::paths::patterns::PathPattern;
+    use crate::scopes::Scopes;
 
     fn key(id: &str) -> String {
         let hash = Hasher::default().digest(id.as_bytes());
@@ -200,11 +213,30 @@ mod tests {
         entries.into_iter().map(|entry| entry.record).collect()
     }
 
+    /// Where the entry at `place` is.
+    fn range(text: &str, place: usize) -> Range<usize> {
+        let starts: Vec<_> =
+            entries::parse(text).0.iter().map(|entry| entry.places.start).collect();
+        starts[place]..starts.get(place + 1).copied().unwrap_or(text.len())
+    }
+
+    /// All of `text` after the update of the entry at `place`.
+    fn updated(text: &str, place: usize, before: &KeyRecord, after: &KeyRecord) -> String {
+        let range = range(text, place);
+        let entry = update(text, range.clone(), before, after).unwrap();
+        [&text[..range.start], &entry, &text[range.end..]].concat()
+    }
+
     fn full_record() -> KeyRecord {
         let mut record = records(&key("key_full")).remove(0);
         record.start = Some("kw_\"2m".into());
         record.created_at = Some(Timestamp::from_second(1_800_000_000).unwrap());
         record.expires_at = Some(Timestamp::from_millisecond(1_900_000_000_001).unwrap());
+        record.scopes = Scopes::new(
+            vec![Method::GET, Method::from_bytes(b"PROPFIND").unwrap()],
+            vec![PathPattern::new("/a \"b\"/{*rest}").unwrap()],
+            vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
+        );
         record.enabled = false;
         record.disabled_at = record.created_at;
         record.disabled_by = Some("cli:root".into());
@@ -217,7 +249,9 @@ mod tests {
     fn what_is_appended_is_read_back_and_nothing_else_changes() {
         let record = full_record();
         let check = |text: &str, expect: &str| {
-            let edited = append(text, std::slice::from_ref(&record)).unwrap();
+            let (entries, _) = entries::parse(text);
+            let first = entries.first().map(|entry| entry.places.start);
+            let edited = append(text, first, std::slice::from_ref(&record)).unwrap();
             assert!(edited.starts_with(expect), "{edited}");
             assert_eq!(records(&edited).last(), Some(&record));
         };
@@ -235,12 +269,15 @@ mod tests {
             key("key_a"),
             key("key_b")
         );
-        let disabling = Disabling {
-            at: Timestamp::from_second(1_800_000_000).unwrap(),
-            by: "cli:root".into(),
-            reason: Some("lost".into()),
+        let before = records(&text).remove(0);
+        let after = KeyRecord {
+            enabled: false,
+            disabled_at: Some(Timestamp::from_second(1_800_000_000).unwrap()),
+            disabled_by: Some("cli:root".into()),
+            disabled_reason: Some("lost".into()),
+            ..before.clone()
         };
-        let disabled = set_enabled(&text, 0, Some(&disabling)).unwrap();
+        let disabled = updated(&text, 0, &before, &after);
         let addition = "disabled_at = 2027-01-15T08:00:00Z\ndisabled_by = \"cli:root\"\n\
                         disabled_reason = \"lost\"\n";
         let expect = text.replace(
@@ -248,7 +285,16 @@ mod tests {
             &format!("enabled = false # for now\n{addition}"),
         );
         assert_eq!(disabled, expect);
-        assert_eq!(set_enabled(&disabled, 0, None).unwrap(), text);
+        assert_eq!(updated(&disabled, 0, &after, &before), text);
+    }
+
+    #[test]
+    fn every_field_can_be_changed_in_its_place() {
+        let text = format!("# Ours.\n{}\n# Bob's\n{}", key("key_a"), key("key_full"));
+        let (before, after) = (records(&text).remove(1), full_record());
+        let edited = updated(&text, 1, &before, &after);
+        assert_eq!(records(&edited)[1], after);
+        assert_eq!(updated(&edited, 1, &after, &before), format!("{text}enabled = true\n"));
     }
 
     #[test]
@@ -280,8 +326,11 @@ mod tests {
             "keys = [{{ id = \"a\", hash = \"{hash}\", label = \"l\", user = \"u\", role = \"r\" }}]"
         );
         assert_eq!(records(&text).len(), 1);
-        assert_eq!(append(&text, &[full_record()]), Err(EditError::InlineKeys));
-        assert_eq!(set_enabled(&text, 0, None), Err(EditError::InlineKeys));
+        let first = range(&text, 0);
+        let appended = append(&text, Some(first.start), &[full_record()]);
+        assert_eq!(appended, Err(EditError::InlineKeys));
+        let record = full_record();
+        assert_eq!(update(&text, first, &record, &record), Err(EditError::InlineKeys));
         assert_eq!(remove(&text, 0), Err(EditError::InlineKeys));
     }
 }

@@ -13,9 +13,10 @@ use super::KeyRecord;
 use super::format::{Digest, START_MAX_BYTES};
 use crate::diagnostics::Fault;
 use crate::identity::{KeyId, Label, NameError, RoleName, UserName};
+use crate::scopes::{self, SCOPES_MAX, ScopeError, Scopes};
 
 /// Every field an entry may have.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 17] = [
     "id",
     "hash",
     "start",
@@ -25,14 +26,15 @@ const FIELDS: [&str; 14] = [
     "created_at",
     "enabled",
     "expires_at",
+    "allowed_methods",
+    "allowed_paths",
+    "allowed_cidrs",
     "disabled_at",
     "disabled_by",
     "disabled_reason",
     "previous_hash",
     "previous_expires_at",
 ];
-/// Restrictions the file format has and this version cannot enforce.
-const UNENFORCED_FIELDS: [&str; 3] = ["allowed_methods", "allowed_paths", "allowed_cidrs"];
 
 /// Bytes of the text.
 pub(super) type Span = Range<usize>;
@@ -47,6 +49,8 @@ pub(super) struct Entry {
 /// Where the parts of an entry are, for faults found later.
 #[derive(Debug)]
 pub(super) struct Places {
+    /// Where the entry begins: at its `[[keys]]`, or the `{` of an inline one.
+    pub(super) start: usize,
     pub(super) id: Span,
     pub(super) hash: Span,
     pub(super) role: Span,
@@ -129,6 +133,9 @@ fn entry(table: &Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Option<Entry>
     let created_at = reader.time("created_at");
     let enabled = reader.flag("enabled").unwrap_or(true);
     let expires_at = reader.time("expires_at");
+    let methods = reader.list("allowed_methods", scopes::method);
+    let paths = reader.list("allowed_paths", scopes::path);
+    let networks = reader.list("allowed_cidrs", scopes::network);
     let disabled_at = reader.time("disabled_at");
     let disabled_by = reader.line("disabled_by");
     let disabled_reason = reader.line("disabled_reason");
@@ -150,13 +157,20 @@ fn entry(table: &Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Option<Entry>
         created_at,
         enabled,
         expires_at,
+        scopes: Scopes::new(methods, paths, networks),
         disabled_at,
         disabled_by,
         disabled_reason,
         previous: previous_hash.as_ref().map(|(digest, _)| *digest).zip(previous_expires_at),
     };
     let previous_hash = previous_hash.map(|(_, place)| place);
-    let places = Places { id: id_place, hash: hash_place, role: role_place, previous_hash };
+    let places = Places {
+        start: table.span().start,
+        id: id_place,
+        hash: hash_place,
+        role: role_place,
+        previous_hash,
+    };
     Some(Entry { record, places })
 }
 
@@ -172,12 +186,7 @@ impl<'a> Reader<'a, '_> {
     fn refuse_unknown(&mut self) {
         for name in self.fields.keys() {
             let (span, name) = (name.span(), name.get_ref().as_ref());
-            if UNENFORCED_FIELDS.contains(&name) {
-                let fault = Fault::at(span, format!("`{name}` is not enforced by this version"));
-                self.faults.push(fault.with_help(
-                    "remove the field: a key that may do more than it says would be a trap",
-                ));
-            } else if !FIELDS.contains(&name) {
+            if !FIELDS.contains(&name) {
                 self.faults.push(unknown_field(span, name, &FIELDS));
             }
         }
@@ -258,6 +267,39 @@ impl<'a> Reader<'a, '_> {
         let help = "keep the first few characters of the key, too few to use it, or leave it out";
         self.faults.push(Fault::at(span, fault).with_help(help));
         None
+    }
+
+    /// What a list holds; nothing where there is none. An empty one could be meant in two ways.
+    fn list<T>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, ScopeError>) -> Vec<T> {
+        let Some(value) = self.fields.get(field) else { return Vec::new() };
+        let mut fault = |span, message: String, help: String| {
+            self.faults.push(Fault::at(span, message).with_help(help));
+        };
+        let DeValue::Array(values) = value.get_ref() else {
+            let help = "write the values in brackets, each in double quotes";
+            fault(value.span(), format!("`{field}` is no list"), help.to_owned());
+            return Vec::new();
+        };
+        if values.is_empty() || values.len() > SCOPES_MAX {
+            let message = format!("`{field}` has {} values", values.len());
+            let help =
+                format!("write 1 to {SCOPES_MAX} of them, or leave the field out to allow all");
+            fault(value.span(), message, help);
+        }
+        let mut read = Vec::with_capacity(values.len());
+        for value in values.iter() {
+            let parsed = match value.get_ref() {
+                DeValue::String(text) => parse(text),
+                _ => Err(ScopeError::new("this is no text", "write it in double quotes")),
+            };
+            match parsed {
+                Ok(parsed) => read.push(parsed),
+                Err(error) => {
+                    fault(value.span(), format!("`{field}`: {}", error.message), error.help)
+                }
+            }
+        }
+        read
     }
 
     fn flag(&mut self, field: &str) -> Option<bool> {

@@ -9,15 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::KeyRecord;
+use super::durable::WRITABLE_BY_OTHERS;
 use super::entries::{self, Entry, Span};
 use super::format::{Hasher, KeyFormat};
 use super::mask::mask;
 use super::table::{HashField, KeyTable, TableError, TableFault};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::{RoleName, Roles};
-
-/// Permission bit: users who are neither the owner nor in the group may write.
-const WRITABLE_BY_OTHERS: u32 = 0o002;
 
 /// A key file without faults.
 #[derive(Debug)]
@@ -87,13 +85,21 @@ impl KeyFile<'_> {
 
     /// The keys in `text`, if it has no fault.
     pub(super) fn check(&self, text: &str) -> Result<LoadedKeys, Report> {
+        self.check_with_places(text).map(|(keys, _)| keys)
+    }
+
+    /// The keys in `text`, if it has no fault, and where the entry of each begins.
+    pub(super) fn check_with_places(&self, text: &str) -> Result<(LoadedKeys, Vec<usize>), Report> {
         let (entries, mut faults) = entries::parse(text);
         let (records, places): (Vec<_>, Vec<_>) =
             entries.into_iter().map(|Entry { record, places }| (record, places)).unzip();
         let (hasher, format) = (self.hasher.clone(), self.format.clone());
         let table = KeyTable::build(&records, self.roles, hasher, format);
         match table {
-            Ok(table) if faults.is_empty() => Ok(LoadedKeys { records, table }),
+            Ok(table) if faults.is_empty() => {
+                let starts = places.iter().map(|places| places.start).collect();
+                Ok((LoadedKeys { records, table }, starts))
+            }
             result => {
                 for error in result.err().unwrap_or_default() {
                     let (record, places) = (&records[error.record], &places[error.record]);
@@ -192,7 +198,7 @@ mod tests {
     fn every_fault_is_told_at_its_place() {
         let text = format!(
             "{}\n{}\n[[keys]]\nid = \"key c\"\nrole = \"viewer\"\n",
-            key("key_a", "lable = \"x\"\nenabled = \"no\"\nallowed_paths = [\"/a\"]\n"),
+            key("key_a", "lable = \"x\"\nenabled = \"no\"\nallowed_paths = [\"/a\", \"/b?\"]\n"),
             key("key_b", "created_at = 2026-01-01\nprevious_expires_at = 2026-01-01T00:00:00Z\n"),
         );
         assert_eq!(
@@ -201,8 +207,8 @@ mod tests {
                 "keys.toml:7:1: unknown field `lable`; did you mean `label`?",
                 "keys.toml:8:11: `enabled` is neither true nor false; write `true` or `false`, \
                  without quotes",
-                "keys.toml:9:1: `allowed_paths` is not enforced by this version; remove the field: \
-                 a key that may do more than it says would be a trap",
+                "keys.toml:9:24: `allowed_paths`: this is no path pattern; write the decoded path, \
+                 without '%', '?', '#' or ';'",
                 "keys.toml:17:14: `created_at` is no time with a zone; write it as \
                  `2026-11-23T10:00:00Z`, without quotes",
                 "keys.toml:18:1: `previous_expires_at` without `previous_hash`; the secret before a \

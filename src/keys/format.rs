@@ -88,6 +88,11 @@ pub fn generate(prefix: &Prefix) -> Result<Secret<String>, getrandom::Error> {
     Ok(Secret::new(key))
 }
 
+/// SHA-256 of what is no key: a state, a file, a line of the audit log.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
 /// Random base62 text that is no secret: the end of a key id.
 ///
 /// # Errors

@@ -222,6 +222,7 @@ impl Importer<'_> {
             user: cell_or(&cells, self.columns.user, &default.user, UserName::new, "user name")?,
             role: cell_or(&cells, self.columns.role, &default.role, RoleName::new, "role")?,
             expires_at: None,
+            scopes: None,
         })
     }
 

@@ -69,6 +69,13 @@ fn begins_with_digest(value: &str) -> bool {
     })
 }
 
+/// Whether `text` holds what has the shape of a key made here.
+pub(super) fn holds_key(text: &str, prefix: &Prefix) -> bool {
+    let mut masked = String::with_capacity(text.len());
+    push_without_keys(&mut masked, text, prefix);
+    masked != text
+}
+
 /// Appends `text`, except for what has the shape of a key made here.
 fn push_without_keys(masked: &mut String, text: &str, prefix: &Prefix) {
     let introduction = format!("{}_", prefix.as_str());

@@ -3,8 +3,12 @@
 //!
 //! Never here: a key itself, beyond the moment it is made or digested; HTTP; the decision who may pass.
 
+pub mod actor;
+pub mod audit;
+pub mod change;
 pub mod format;
 pub mod import;
+pub mod shown;
 pub mod store;
 pub mod table;
 
@@ -13,11 +17,16 @@ mod edit;
 mod entries;
 mod file;
 mod mask;
+mod refusal;
+mod rules;
 mod shard;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::identity::{KeyId, Label, RoleName, UserName};
+use crate::scopes::Scopes;
 use format::Digest;
 
 /// Everything that is kept about a key: all of it may be shown.
@@ -41,6 +50,8 @@ pub struct KeyRecord {
     pub enabled: bool,
     /// From when on it may not be used any more.
     pub expires_at: Option<Timestamp>,
+    /// What it is narrowed to.
+    pub scopes: Option<Arc<Scopes>>,
     /// When, by whom and why it was disabled.
     pub disabled_at: Option<Timestamp>,
     /// Who disabled it.

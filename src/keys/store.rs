@@ -5,28 +5,33 @@
 //!
 //! Never here: a key in the clear, or the decision who may change what.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt::{self, Display, Formatter};
+use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::KeyRecord;
+use super::actor::Actor;
+use super::audit::{AuditLog, Event};
+use super::change::{Change, Changed, Revision};
 use super::durable::Locked;
 use super::edit;
-use super::file::{KeyFile, closest_role};
+use super::entries;
+use super::file::KeyFile;
 use super::format::{Digest, Hasher, KeyFormat, random_text};
+use super::rules;
 use crate::diagnostics::Report;
 use crate::identity::{KeyId, Label, RoleName, Roles, UserName};
+use crate::scopes::Scopes;
 
 pub use super::durable::FileError;
-pub use super::edit::Disabling;
 pub use super::file::{LoadedKeys, load};
+pub use super::refusal::{AddFault, StoreError};
 
 /// Random characters of a key id; 47 bits, and a new id that is taken is drawn again.
 const ID_CHARS: usize = 8;
-/// Ids that an error lists at most.
-const NAMED_IDS: usize = 5;
 
 /// A key that is to be stored.
 #[derive(Clone, Debug)]
@@ -43,90 +48,8 @@ pub struct NewKey {
     pub role: RoleName,
     /// From when on it may not be used any more.
     pub expires_at: Option<Timestamp>,
-}
-
-/// Why a new key cannot be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AddFault {
-    /// The same key is stored already.
-    SameKey(KeyId),
-    /// An enabled key of the same user has the same label.
-    LabelTaken(KeyId),
-    /// The configuration does not declare this role; the one that may be meant.
-    UnknownRole(Option<RoleName>),
-}
-
-impl Display for AddFault {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SameKey(id) => write!(f, "the same key is stored already, as {id}"),
-            Self::LabelTaken(id) => write!(
-                f,
-                "{id}, an enabled key of the same user, has the same label; choose another label, \
-                 or disable {id} first"
-            ),
-            Self::UnknownRole(None) => f.write_str("the configuration does not declare this role"),
-            Self::UnknownRole(Some(meant)) => {
-                write!(f, "the configuration does not declare this role; did you mean `{meant}`?")
-            }
-        }
-    }
-}
-
-/// Why a change was not made.
-#[derive(Debug)]
-pub enum StoreError {
-    /// The key file has faults.
-    Faults(Report),
-    /// The file could not be locked or written.
-    File(FileError),
-    /// No key has this id, nor one that begins with it. The text is not kept: it may be a key.
-    NoSuchKey,
-    /// The ids of several keys begin with the text.
-    AmbiguousId(Vec<KeyId>),
-    /// Some of the new keys cannot be stored, by their places; none was.
-    Refused(Vec<(usize, AddFault)>),
-    /// The key may be used, so it is not deleted.
-    StillEnabled(KeyId),
-    /// The file holds its keys as `keys = [{ … }]`.
-    InlineKeys,
-    /// The operating system gave no randomness.
-    Randomness(getrandom::Error),
-}
-
-impl Display for StoreError {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Faults(report) => report.fmt(f),
-            Self::File(error) => error.fmt(f),
-            Self::NoSuchKey => f.write_str("no key has this id, nor one that begins with it"),
-            Self::AmbiguousId(ids) => {
-                let named: Vec<_> = ids.iter().take(NAMED_IDS).map(KeyId::as_str).collect();
-                let more = if ids.len() > NAMED_IDS { ", …" } else { "" };
-                write!(f, "{} ids begin with this: {}{more}", ids.len(), named.join(", "))
-            }
-            Self::Refused(faults) => {
-                let faults: Vec<_> = faults.iter().map(|(_, fault)| fault.to_string()).collect();
-                f.write_str(&faults.join("\n"))
-            }
-            Self::StillEnabled(id) => write!(f, "{id} is enabled; disable it first"),
-            Self::InlineKeys => f.write_str(
-                "the file holds its keys as `keys = [{ … }]`; write each as a `[[keys]]` entry, \
-                 and they can be managed here",
-            ),
-            Self::Randomness(error) => write!(f, "no randomness from the system: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-impl From<edit::EditError> for StoreError {
-    fn from(error: edit::EditError) -> Self {
-        match error {
-            edit::EditError::InlineKeys => Self::InlineKeys,
-        }
-    }
+    /// What it is narrowed to.
+    pub scopes: Option<Arc<Scopes>>,
 }
 
 /// Whether a change is made or only tried.
@@ -138,21 +61,67 @@ pub enum Run {
     Dry,
 }
 
+/// How new keys come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Adding<'a> {
+    /// By whom.
+    pub by: &'a Actor,
+    /// As the audit log calls it: `create` or `import`.
+    pub action: &'static str,
+    /// Whether they do.
+    pub run: Run,
+}
+
+/// Which key is meant.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
+    /// The one with this id, for programs.
+    Exactly(&'a KeyId),
+    /// The one whose id is this, or the only one whose id begins so, for people.
+    Beginning(&'a str),
+}
+
+impl Which<'_> {
+    fn place(self, records: &[KeyRecord]) -> Result<usize, StoreError> {
+        match self {
+            Self::Exactly(id) => {
+                let place = records.iter().position(|record| record.id == *id);
+                place.ok_or(StoreError::NoSuchKey)
+            }
+            Self::Beginning(id) => find(records, id),
+        }
+    }
+}
+
+/// On which terms a change is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// By whom.
+    pub by: &'a Actor,
+    /// Only if the key is still as it was.
+    pub expected: Option<Revision>,
+    /// Even if nobody is left then who may manage everybody's keys.
+    pub may_leave_no_admin: bool,
+}
+
 /// A key file that can be changed.
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
     file: KeyFile<'a>,
+    audit: &'a Path,
 }
 
 impl<'a> Store<'a> {
-    /// The store at `path`, whose keys have `roles` and are digested by `hasher`. Reads nothing yet.
+    /// The store at `path`, whose keys have `roles` and are digested by `hasher`, and whose changes are told in the
+    /// log at `audit`. Reads nothing yet.
     pub fn new(
         path: &'a Path,
+        audit: &'a Path,
         roles: &'a Roles,
         hasher: &'a Hasher,
         format: &'a KeyFormat,
     ) -> Self {
-        Self { file: KeyFile { path, roles, hasher, format } }
+        Self { file: KeyFile { path, roles, hasher, format }, audit }
     }
 
     /// Reads every key; see [`load`].
@@ -162,118 +131,130 @@ impl<'a> Store<'a> {
 
     /// Stores `new` keys, enabled, behind all others; all of them, or none. A file that does not exist
     /// yet is made.
-    pub fn add(&self, new: &[NewKey], run: Run) -> Result<Vec<KeyRecord>, StoreError> {
+    pub fn add(&self, new: &[NewKey], how: Adding<'_>) -> Result<Vec<KeyRecord>, StoreError> {
         let locked = Locked::acquire(self.file.path).map_err(StoreError::File)?;
-        let text = match self.file.path.try_exists() {
-            Ok(false) => "keys = []\n".to_owned(),
-            _ => self.file.read().map_err(StoreError::Faults)?,
+        let before = match self.file.path.try_exists() {
+            Ok(false) => None,
+            _ => Some(self.file.read().map_err(StoreError::Faults)?),
         };
-        let keys = self.file.check(&text).map_err(StoreError::Faults)?;
-        self.refuse_unfit(&keys.records, new)?;
+        let text = before.as_deref().unwrap_or("keys = []\n");
+        let (keys, starts) = self.file.check_with_places(text).map_err(StoreError::Faults)?;
+        rules::check_new(&self.file, &keys, new, now())?;
         let added = records_of(&keys.records, new)?;
-        let edited = edit::append(&text, &added)?;
-        if run == Run::Real && !added.is_empty() {
-            self.write(&locked, &edited)?;
+        let edited = edit::append(text, starts.first().copied(), &added)?;
+        if how.run == Run::Real && !added.is_empty() {
+            let event = |record| Event::Key {
+                action: how.action,
+                by: how.by,
+                before: None,
+                after: Some(record),
+                reason: None,
+            };
+            let events: Vec<_> = added.iter().map(event).collect();
+            self.file.check(&edited).map_err(StoreError::Faults)?;
+            self.write(&locked, before.as_deref(), &edited, &events)?;
         }
         Ok(added)
     }
 
-    /// Switches a key off, at once for those who watch the file. A key that is off stays as it is.
-    pub fn disable(&self, id: &str, disabling: &Disabling) -> Result<KeyRecord, StoreError> {
-        self.change(id, |text, place, record, _| {
-            if !record.enabled {
-                return Ok(None);
-            }
-            Ok(Some(edit::set_enabled(text, place, Some(disabling))?))
-        })
-    }
-
-    /// Switches a key on again. A key that is on stays as it is.
-    pub fn enable(&self, id: &str) -> Result<KeyRecord, StoreError> {
-        self.change(id, |text, place, record, records| {
-            if record.enabled {
-                return Ok(None);
-            }
-            if let Some(other) = label_holder(records, &record.user, &record.label) {
-                return Err(StoreError::Refused(vec![(0, AddFault::LabelTaken(other.clone()))]));
-            }
-            Ok(Some(edit::set_enabled(text, place, None)?))
-        })
-    }
-
-    /// Removes a key for good: one that is disabled, or with `force` any.
-    pub fn delete(&self, id: &str, force: bool) -> Result<KeyRecord, StoreError> {
-        self.change(id, |text, place, record, _| {
-            if record.enabled && !force {
-                return Err(StoreError::StillEnabled(record.id.clone()));
-            }
-            Ok(Some(edit::remove(text, place)?))
-        })
-    }
-
-    /// Changes the one key whose id begins with `id`. `edit` is given the text, the key's place in it,
-    /// its record and all records; it returns the new text, or nothing to leave the file alone. Returns
-    /// the key as it is then or, removed, as it was.
-    fn change(
+    /// Makes a change to one key, at once for those who watch the file. What leaves the key as it is, is not
+    /// written.
+    ///
+    /// # Errors
+    /// Why it was not made. Nothing is changed then.
+    pub fn change(
         &self,
-        id: &str,
-        edit: impl FnOnce(&str, usize, &KeyRecord, &[KeyRecord]) -> Result<Option<String>, StoreError>,
-    ) -> Result<KeyRecord, StoreError> {
+        which: Which<'_>,
+        change: &Change,
+        terms: Terms<'_>,
+    ) -> Result<Changed, StoreError> {
         let locked = Locked::acquire(self.file.path).map_err(StoreError::File)?;
         let text = self.file.read().map_err(StoreError::Faults)?;
-        let mut keys = self.file.check(&text).map_err(StoreError::Faults)?;
-        let place = find(&keys.records, id)?;
-        let edited = edit(&text, place, &keys.records[place], &keys.records)?;
-        let before = keys.records.swap_remove(place);
-        let Some(edited) = edited else {
-            return Ok(before);
-        };
-        let after = self.write(&locked, &edited)?.records;
-        Ok(after.into_iter().find(|record| record.id == before.id).unwrap_or(before))
-    }
-
-    /// Writes `text` if it would load, and returns its keys.
-    fn write(&self, locked: &Locked, text: &str) -> Result<LoadedKeys, StoreError> {
-        let keys = self.file.check(text).map_err(StoreError::Faults)?;
-        locked.replace(text).map_err(StoreError::File)?;
-        Ok(keys)
-    }
-
-    fn refuse_unfit(&self, records: &[KeyRecord], new: &[NewKey]) -> Result<(), StoreError> {
-        let mut faults = Vec::new();
-        let known: HashMap<&Digest, &KeyId> = records
-            .iter()
-            .flat_map(|record| {
-                let previous = record.previous.iter().map(|(digest, _)| digest);
-                std::iter::once(&record.hash).chain(previous).map(|digest| (digest, &record.id))
-            })
-            .collect();
-        let labels: HashMap<_, _> = records
-            .iter()
-            .filter(|record| record.enabled)
-            .map(|record| ((&record.user, &record.label), &record.id))
-            .collect();
-        for (place, key) in new.iter().enumerate() {
-            if self.file.roles.find(key.role.as_str()).is_none() {
-                let meant = closest_role(&key.role, self.file.roles);
-                faults.push((place, AddFault::UnknownRole(meant)));
-            }
-            if let Some(&id) = known.get(&key.hash) {
-                faults.push((place, AddFault::SameKey(id.clone())));
-            } else if let Some(&id) = labels.get(&(&key.user, &key.label)) {
-                faults.push((place, AddFault::LabelTaken(id.clone())));
-            }
+        let (keys, starts) = self.file.check_with_places(&text).map_err(StoreError::Faults)?;
+        let records = &keys.records;
+        let place = which.place(records)?;
+        let before = &records[place];
+        if terms.expected.is_some_and(|expected| expected != Revision::of(before)) {
+            return Err(StoreError::Changed(Box::new(before.clone())));
         }
-        if faults.is_empty() { Ok(()) } else { Err(StoreError::Refused(faults)) }
+        let now = now();
+        let after = change.apply(before, terms.by, now);
+        let leaves_no_admin =
+            rules::leaves_no_admin(records, place, after.as_ref(), self.file.roles, now);
+        let changed = Changed { before: before.clone(), after, leaves_no_admin };
+        if changed.after.as_ref() == Some(before) {
+            return Ok(changed);
+        }
+        rules::check_change(&self.file, &keys, place, change, changed.after.as_ref(), now)?;
+        if leaves_no_admin && !terms.may_leave_no_admin {
+            return Err(StoreError::LastAdmin(before.id.clone()));
+        }
+        let edited = match &changed.after {
+            Some(after) => {
+                let range = starts[place]..starts.get(place + 1).copied().unwrap_or(text.len());
+                self.updated(&text, range, before, after)?
+            }
+            None => {
+                let edited = edit::remove(&text, place)?;
+                self.file.check(&edited).map_err(StoreError::Faults)?;
+                edited
+            }
+        };
+        let event = Event::Key {
+            action: change.as_str(),
+            by: terms.by,
+            before: Some(before),
+            after: changed.after.as_ref(),
+            reason: change.reason().map(Label::as_str),
+        };
+        self.write(&locked, Some(&text), &edited, &[event])?;
+        Ok(changed)
+    }
+
+    /// `text`, which has no fault, with the entry at `range` as `after` says. It has none then, either.
+    fn updated(
+        &self,
+        text: &str,
+        range: Range<usize>,
+        before: &KeyRecord,
+        after: &KeyRecord,
+    ) -> Result<String, StoreError> {
+        let entry = edit::update(text, range.clone(), before, after)?;
+        let edited = [&text[..range.start], &entry, &text[range.end..]].concat();
+        // Reading a long file takes a second, in which a key that was disabled still works. So the entry alone is
+        // read, unless what it says must be held against all others.
+        let (read, faults) = entries::parse(&entry);
+        let reads_as_meant =
+            faults.is_empty() && matches!(&read[..], [one] if one.record == *after);
+        if !reads_as_meant || after.hash != before.hash {
+            self.file.check(&edited).map_err(StoreError::Faults)?;
+        }
+        Ok(edited)
+    }
+
+    /// Puts `text`, which has no fault, in the place of `before`, after telling it in the audit log.
+    fn write(
+        &self,
+        locked: &Locked,
+        before: Option<&str>,
+        text: &str,
+        events: &[Event<'_>],
+    ) -> Result<(), StoreError> {
+        let mut audit = AuditLog::open(self.audit, self.file.path).map_err(StoreError::File)?;
+        audit.tell(before, text, events).map_err(StoreError::File)?;
+        locked.replace(text).map_err(|error| {
+            if !error.is_made() {
+                audit.take_back(&error);
+            }
+            StoreError::File(error)
+        })
     }
 }
 
 /// The records of `new` keys, with ids that none of `records` has.
 fn records_of(records: &[KeyRecord], new: &[NewKey]) -> Result<Vec<KeyRecord>, StoreError> {
     let mut taken: HashSet<KeyId> = records.iter().map(|record| record.id.clone()).collect();
-    // Whole seconds: what people read, and what the table knows.
-    let now = Timestamp::from_second(Timestamp::now().as_second())
-        .expect("the present is a time that exists");
+    let now = now();
     new.iter()
         .map(|key| {
             Ok(KeyRecord {
@@ -286,6 +267,7 @@ fn records_of(records: &[KeyRecord], new: &[NewKey]) -> Result<Vec<KeyRecord>, S
                 created_at: Some(now),
                 enabled: true,
                 expires_at: key.expires_at,
+                scopes: key.scopes.clone(),
                 disabled_at: None,
                 disabled_by: None,
                 disabled_reason: None,
@@ -313,12 +295,9 @@ pub fn find(records: &[KeyRecord], id: &str) -> Result<usize, StoreError> {
     }
 }
 
-/// The enabled key of `user` that has `label`.
-fn label_holder<'a>(records: &'a [KeyRecord], user: &UserName, label: &Label) -> Option<&'a KeyId> {
-    records
-        .iter()
-        .find(|record| record.enabled && record.user == *user && record.label == *label)
-        .map(|record| &record.id)
+/// The present, in whole seconds: what people read, and what the table knows.
+fn now() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).expect("the present is a time that exists")
 }
 
 /// An id that is not in `taken`, and is from now on.

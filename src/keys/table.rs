@@ -138,7 +138,7 @@ impl KeyTable {
                 continue;
             };
             let identity = Identity::new(&key.id, &key.user, &key.label, Arc::clone(role));
-            let identity = Arc::new(identity);
+            let identity = Arc::new(identity.narrowed(key.scopes.clone()));
             for (field, digest, validity) in digests(key) {
                 let expected = hasher.scheme();
                 if digest.scheme() != expected {
@@ -240,6 +240,7 @@ mod tests {
             created_at: None,
             enabled: true,
             expires_at: None,
+            scopes: None,
             disabled_at: None,
             disabled_by: None,
             disabled_reason: None,

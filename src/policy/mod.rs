@@ -5,16 +5,16 @@
 //!
 //! Never here: how a caller proves who they are, or what a refusal looks like to them.
 
-pub mod paths;
-mod patterns;
 pub mod routes;
 pub mod upgrades;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Method;
 
 use crate::identity::Identity;
+use crate::scopes::OutOfScope;
 use routes::{Access, Route};
 use upgrades::Upgrades;
 
@@ -43,6 +43,19 @@ impl Permit {
     }
 }
 
+/// What is asked for, as far as it is decided on.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path as it came, without the query.
+    pub path: &'a str,
+    /// From where: the peer, or whom a trusted proxy names.
+    pub client: IpAddr,
+    /// The names that the client's certificate bears; none without a certificate.
+    pub client_names: &'a [String],
+}
+
 /// Why there is no permit. `E` is the reason why the caller is not known.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Denied<E> {
@@ -52,42 +65,58 @@ pub enum Denied<E> {
     NoRoute,
     /// The route has no rule for the method.
     Method,
+    /// The caller's key is narrowed to other things than this.
+    Scope(OutOfScope),
     /// The caller's role is none of those the rule names.
     Role,
     /// The client's certificate bears none of the names that the rule asks for.
     Client,
 }
 
-/// Decides on a request for `route` with `method` by whoever `caller` turned out to be, from a client whose
-/// certificate bears `client_names`.
+/// Decides on a request for `route` by whoever `caller` turned out to be.
+///
+/// A key out of its scope is as good as none: where everybody may pass, it does so as anonymous, and anywhere else
+/// it is refused before routes and roles are looked at, so that it does not find out what there is.
 pub fn authorize<E>(
     route: Option<&Route>,
-    method: &Method,
+    asked: &Asked<'_>,
     caller: Result<Arc<Identity>, E>,
-    client_names: &[String],
 ) -> Result<Permit, Denied<E>> {
+    let caller = in_scope(asked, caller);
     let Some(route) = route else {
-        return Err(caller.err().map_or(Denied::NoRoute, Denied::Unauthenticated));
+        return Err(caller.err().unwrap_or(Denied::NoRoute));
     };
-    let Some(rule) = route.rule(method) else {
+    let Some(rule) = route.rule(asked.method) else {
         let unknown = if route.is_public() { None } else { caller.err() };
-        return Err(unknown.map_or(Denied::Method, Denied::Unauthenticated));
+        return Err(unknown.unwrap_or(Denied::Method));
     };
     let identity = match rule.access {
         Access::Public => caller.ok(),
-        Access::AnyKey => Some(caller.map_err(Denied::Unauthenticated)?),
+        Access::AnyKey => Some(caller?),
         Access::Roles(required) => {
-            let identity = caller.map_err(Denied::Unauthenticated)?;
+            let identity = caller?;
             if !identity.role().passes(required) {
                 return Err(Denied::Role);
             }
             Some(identity)
         }
     };
-    if !rule.takes_client(client_names) {
+    if !rule.takes_client(asked.client_names) {
         return Err(Denied::Client);
     }
     Ok(Permit { identity, upstream: rule.upstream, upgrades: rule.upgrades.clone() })
+}
+
+/// The caller, unless their key is narrowed to other things than what is asked for.
+fn in_scope<E>(
+    asked: &Asked<'_>,
+    caller: Result<Arc<Identity>, E>,
+) -> Result<Arc<Identity>, Denied<E>> {
+    let identity = caller.map_err(Denied::Unauthenticated)?;
+    if let Some(scopes) = identity.scopes() {
+        scopes.check(asked.method, asked.path, asked.client).map_err(Denied::Scope)?;
+    }
+    Ok(identity)
 }
 
 /// Decides on a browser's CORS preflight, which carries no key: it may pass as anonymous to the upstream of

@@ -7,10 +7,10 @@
 
 use http::Method;
 
-use super::paths::{self, Ambiguity};
-use super::patterns::PatternTree;
 use super::upgrades::Upgrades;
 use crate::identity::RoleSet;
+use crate::paths::patterns::PatternTree;
+use crate::paths::{self, Ambiguity};
 
 /// One `[[routes]]` entry, checked except for how it fits with the others.
 #[derive(Clone, Debug)]

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::auth::Unauthenticated;
+use crate::paths::Ambiguity;
 use crate::policy::Denied;
-use crate::policy::paths::Ambiguity;
 use crate::problem::Problem;
+use crate::scopes::OutOfScope;
 
 /// A server needs seconds to come back, not less.
 const NO_ENDPOINT_RETRY_S: u32 = 5;
@@ -42,6 +43,8 @@ pub enum Refusal {
     MethodNotAllowed,
     /// The caller's role may not pass.
     RoleNotAllowed,
+    /// The caller's key is narrowed to other things.
+    OutOfScope(OutOfScope),
     /// The client's certificate is none of those that may pass.
     ClientNotAllowed,
     /// No route speaks for the path.
@@ -90,6 +93,7 @@ impl From<Denied<Unauthenticated>> for Refusal {
             Denied::Unauthenticated(reason) => Self::Unauthenticated(reason),
             Denied::NoRoute => Self::NoRoute,
             Denied::Method => Self::MethodNotAllowed,
+            Denied::Scope(what) => Self::OutOfScope(what),
             Denied::Role => Self::RoleNotAllowed,
             Denied::Client => Self::ClientNotAllowed,
         }
@@ -150,6 +154,16 @@ impl Refusal {
                 "forbidden",
                 "Not allowed",
                 "The role of this API key is not allowed to do this.",
+            ),
+            Self::OutOfScope(what) => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not allowed",
+                match what {
+                    OutOfScope::Method => "This API key is not allowed to use this method.",
+                    OutOfScope::Path => "This API key is not allowed to use this path.",
+                    OutOfScope::Address => "This API key is not allowed from this address.",
+                },
             ),
             Self::ClientNotAllowed => (
                 StatusCode::FORBIDDEN,
@@ -273,6 +287,7 @@ impl Refusal {
             | Self::Unauthenticated(_)
             | Self::MethodNotAllowed
             | Self::RoleNotAllowed
+            | Self::OutOfScope(_)
             | Self::ClientNotAllowed
             | Self::NoRoute
             | Self::MethodNotSupported

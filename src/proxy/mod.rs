@@ -7,7 +7,7 @@
 //! taken      = sources.take(head)               the raw key leaves the request, inside Secret
 //! route      = routes.find(path)                one reading of the path
 //! caller     = authenticate(taken, keys, now)
-//! permit     = authorize(route, method, caller, client) no way around
+//! permit     = authorize(route, asked, caller) no way around
 //! headers::prepare(head)                        strip, then set
 //! answer     = forward::send(permit, request)   takes the permit by value
 //! pass_on(answer) or refuse(refusal)            the context goes along, to the last byte, a tunnel's too
@@ -45,7 +45,7 @@ use crate::auth::{Unauthenticated, authenticate};
 use crate::clock::{Clock, HttpDate};
 use crate::http1::encode::Framing;
 use crate::limit::TunnelLimit;
-use crate::policy::{Permit, authorize, authorize_preflight};
+use crate::policy::{self, Permit, authorize, authorize_preflight};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::Snapshot;
@@ -222,7 +222,13 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
     }
     let caller = authenticate(taken, &snapshot.keys, context.started_unix_s());
     context.saw_identity(caller.as_ref().ok());
-    let permit = authorize(route, &head.method, caller, context.connection().peer().names())?;
+    let asked = policy::Asked {
+        method: &head.method,
+        path: head.uri.path(),
+        client: context.client(),
+        client_names: context.connection().peer().names(),
+    };
+    let permit = authorize(route, &asked, caller)?;
     Ok((permit, survey))
 }
 
@@ -293,7 +299,9 @@ fn refuse(refusal: Refusal, mut context: Box<RequestContext>) -> Response<Respon
         Refusal::Unauthenticated(Unauthenticated::MissingKey) => &snapshot.challenges.missing,
         Refusal::Unauthenticated(Unauthenticated::Ambiguous) => &[],
         Refusal::Unauthenticated(_) => &snapshot.challenges.invalid,
-        Refusal::RoleNotAllowed | Refusal::MethodNotAllowed => &snapshot.challenges.insufficient,
+        Refusal::RoleNotAllowed | Refusal::MethodNotAllowed | Refusal::OutOfScope(_) => {
+            &snapshot.challenges.insufficient
+        }
         _ => &[],
     };
     for challenge in challenges {

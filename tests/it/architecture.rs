@@ -94,6 +94,7 @@ const RULES: &[Rule] = &[
             "keys/format.rs",
             "auth/",
             "cli/keys",
+            "cli/making.rs",
             "cli/demo",
             "admin/create.rs",
             "admin/idempotency.rs",

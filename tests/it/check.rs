@@ -271,7 +271,7 @@ fn a_diff_shows_what_a_reload_would_change() {
         "- route /health (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
         "+ route /healthz (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
         &format!("~ key {} state: enabled → disabled", bob.id),
-        "7 changes; 1 of them at the next start only, the others by a reload.",
+        "8 changes; 1 of them at the next start only, the others by a reload.",
     ] {
         assert!(shown.iter().any(|line| line == expected), "no {expected:?} in {shown:#?}");
     }
@@ -282,7 +282,7 @@ fn a_diff_shows_what_a_reload_would_change() {
     let json = folder.json(&arguments);
     assert_eq!((&json["from"], &json["to"]), (&"keyward.toml".into(), &"new.toml".into()));
     let changes = json["changes"].as_array().expect("a list");
-    assert_eq!(changes.len(), 7);
+    assert_eq!(changes.len(), 8);
     let workers = changes.iter().find(|change| change["name"] == "[server] workers");
     assert_eq!(
         workers,

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::keys::KeyRecord;
 use crate::keys::format::{Digest, Hasher};
 use crate::reload;
+use crate::scopes::Scopes;
 
 /// The name of the only field of a setting.
 pub(super) const VALUE: &str = "value";
@@ -180,14 +181,29 @@ fn route_fields(route: &RouteRow) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// What a key is narrowed to.
+fn all_or(entries: &[impl ToString]) -> String {
+    match entries {
+        [] => "all".to_owned(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
 fn key_item(key: &KeyRecord, now: Timestamp) -> Item {
     let expires = key.expires_at.map_or("never".to_owned(), |end| end.to_string());
+    let scopes = key.scopes.as_deref();
+    let methods = scopes.map(Scopes::methods).unwrap_or_default();
+    let paths = scopes.map(Scopes::paths).unwrap_or_default();
+    let networks = scopes.map(Scopes::addresses).unwrap_or_default();
     let fields = vec![
         ("user", key.user.to_string()),
         ("role", key.role.to_string()),
         ("label", key.label.to_string()),
         ("state", key.state(now).as_str().to_owned()),
         ("expires", expires),
+        ("methods", all_or(methods)),
+        ("paths", all_or(paths)),
+        ("addresses", all_or(networks)),
     ];
     Item { what: What::Key, name: key.id.to_string(), fields, secret: Some(key.hash) }
 }

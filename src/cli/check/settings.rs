@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::auth::credentials::{KeySource, Scheme};
 use crate::config::{
-    AccessLog, Admin, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts, Tls,
-    TlsVersion,
+    AccessLog, Admin, Audit, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts,
+    Tls, TlsVersion,
 };
 use crate::identity::IdentityHeaders;
 
@@ -21,6 +21,7 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
         realm,
         server,
         keys,
+        audit,
         auth,
         identity,
         roles: _,
@@ -37,6 +38,8 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("[keys] prefix", keys.prefix.as_str().to_owned()),
         (PEPPER, if keys.pepper.is_some() { "set" } else { "not set" }.to_owned()),
     ]);
+    let Audit { file } = audit;
+    settings.push(("[audit] file", file.display().to_string()));
     let Auth { key_sources, hide_credentials, forward_preflight } = auth;
     settings.extend([
         ("[auth] key_sources", list(key_sources.iter().map(key_source))),

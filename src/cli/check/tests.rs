@@ -40,6 +40,7 @@ fn key(id: &str, role: &str) -> KeyRecord {
         created_at: None,
         enabled: true,
         expires_at: None,
+        scopes: None,
         disabled_at: None,
         disabled_by: None,
         disabled_reason: None,
@@ -252,8 +253,10 @@ fn every_kind_of_change_is_told() {
             "+ route /c (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
             "~ key key_b role: viewer → admin; state: enabled → disabled",
             "~ key key_c secret: replaced",
-            "- key key_d user: alice; role: viewer; label: export; state: enabled; expires: never",
-            "+ key key_e user: alice; role: viewer; label: export; state: enabled; expires: never",
+            "- key key_d user: alice; role: viewer; label: export; state: enabled; expires: never; \
+             methods: all; paths: all; addresses: all",
+            "+ key key_e user: alice; role: viewer; label: export; state: enabled; expires: never; \
+             methods: all; paths: all; addresses: all",
         ]
     );
 }

@@ -1,18 +1,15 @@
-//! What the `keys` commands read: keys from standard input or a file, times, and who is asking.
+//! What the `keys` commands read: keys from standard input or a file, and times.
 //!
 //! Never here: a message that shows what was read.
 
-use std::env;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::super::failure::Failure;
-use crate::identity::Label;
 use crate::redact::Secret;
 
 /// Most bytes read in search of one key: far more than a key and the blanks around it.
@@ -55,17 +52,6 @@ impl Expiry {
         }
         Ok(Timestamp::from_second(end.as_second()).expect("a time without its fraction is one"))
     }
-}
-
-/// The name under which the operating system knows who runs this, for the record.
-pub(super) fn os_user() -> String {
-    let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| env::var(name).ok());
-    // An environment can hold anything; the key file cannot.
-    let printable = |name: &String| Label::new(&format!("cli:{name}")).is_ok() && !name.is_empty();
-    named.into_iter().find(printable).unwrap_or_else(|| match fs::metadata("/proc/self") {
-        Ok(process) => format!("uid {}", process.uid()),
-        Err(_) => "unknown".to_owned(),
-    })
 }
 
 /// Reads one key, with whatever blanks and line ends are around it.

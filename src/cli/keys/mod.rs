@@ -2,23 +2,31 @@
 //!
 //! Never here: a key printed anywhere but by `create`, once, on standard output alone.
 
+mod changes;
 mod input;
-mod view;
+pub(super) mod view;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use http::Method;
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::failure::Failure;
 use super::json;
+use super::making::{Made, Wanted, make};
+use super::operator::operator;
 use crate::config::{self, Config};
 use crate::identity::{Label, RoleName, UserName};
-use crate::keys::format::{Hasher, KeyFormat, generate, start_of};
+use crate::keys::format::{Hasher, KeyFormat};
 use crate::keys::import::{self, Defaults};
-use crate::keys::store::{self, Disabling, NewKey, Run, Store, StoreError};
+use crate::keys::store::{self, Adding, Run, Store, StoreError};
 use crate::keys::{KeyRecord, KeyState};
+use crate::paths::patterns::PathPattern;
+use crate::scopes::{self, SCOPES_MAX, Scopes};
 use input::Expiry;
 
 #[derive(Debug, Subcommand)]
@@ -36,23 +44,17 @@ pub(super) enum Command {
     /// Show one key.
     Show(One),
     /// Switch a key off at once; all others stay as they are.
-    Disable {
-        #[command(flatten)]
-        one: One,
-        /// Why, for those who find it disabled.
-        #[arg(long, value_parser = Label::new)]
-        reason: Option<Label>,
-    },
+    Disable(changes::Disable),
     /// Switch a key on again.
     Enable(One),
+    /// Give a key another secret and print it, once, on standard output.
+    ///
+    /// Id, label and limits stay; the old key works until the grace ends.
+    Rotate(changes::Rotate),
+    /// Change a key's label, role, end, or what it is narrowed to.
+    Update(changes::Edit),
     /// Delete a disabled key for good.
-    Delete {
-        #[command(flatten)]
-        one: One,
-        /// Delete it even if it is enabled.
-        #[arg(long)]
-        force: bool,
-    },
+    Delete(changes::Delete),
     /// Read a key from standard input and say whose it is. Exit code 1 if it lets nobody in.
     Verify {
         #[command(flatten)]
@@ -99,7 +101,42 @@ pub(super) struct Create {
     #[arg(long, value_name = "WHEN", value_parser = Expiry::parse)]
     expires: Option<Expiry>,
     #[command(flatten)]
+    narrowed: Narrowed,
+    #[command(flatten)]
     format: Format,
+}
+
+/// What a key is narrowed to, within what its role may.
+#[derive(Debug, Args)]
+struct Narrowed {
+    /// A method it may use; may be given more than once. All, unless given; GET covers HEAD.
+    #[arg(long = "method", value_name = "METHOD", value_parser = scopes::method)]
+    methods: Vec<Method>,
+    /// A path it may ask for, as in routes: "/orders/{*rest}"; may be given more than once.
+    #[arg(long = "path", value_name = "PATTERN", value_parser = scopes::path)]
+    paths: Vec<PathPattern>,
+    /// A network, or an address, that it may be used from: 10.0.0.0/8; may be given more than once.
+    #[arg(long = "cidr", value_name = "NETWORK", value_parser = scopes::network)]
+    networks: Vec<IpNet>,
+}
+
+impl Narrowed {
+    fn scopes(self) -> Result<Option<Arc<Scopes>>, Failure> {
+        check_counts(&self.methods, &self.paths, &self.networks)?;
+        Ok(Scopes::new(self.methods, self.paths, self.networks))
+    }
+}
+
+fn check_counts(
+    methods: &[Method],
+    paths: &[PathPattern],
+    networks: &[IpNet],
+) -> Result<(), Failure> {
+    if methods.len().max(paths.len()).max(networks.len()) > SCOPES_MAX {
+        let message = format!("a key takes at most {SCOPES_MAX} of --method, --path and --cidr");
+        return Err(Failure::Usage(message));
+    }
+    Ok(())
 }
 
 #[derive(Debug, Args)]
@@ -134,9 +171,11 @@ pub(super) fn run(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Create(create) => keys.create(create),
         Command::List { user, format } => keys.list(user.as_ref(), format),
         Command::Show(one) => keys.show(&one),
-        Command::Disable { one, reason } => keys.disable(&one, reason),
+        Command::Disable(disable) => keys.disable(disable),
         Command::Enable(one) => keys.enable(&one),
-        Command::Delete { one, force } => keys.delete(&one, force),
+        Command::Rotate(rotate) => keys.rotate(&rotate),
+        Command::Update(edit) => keys.update(edit),
+        Command::Delete(delete) => keys.delete(&delete),
         Command::Verify { format, .. } => keys.verify(format),
         Command::Import(import) => keys.import(import),
     }
@@ -157,32 +196,18 @@ impl Keys {
     }
 
     fn store(&self) -> Store<'_> {
-        Store::new(&self.config.keys.store, &self.config.roles, &self.hasher, &self.format)
+        let Config { keys, audit, roles, .. } = &self.config;
+        Store::new(&keys.store, &audit.file, roles, &self.hasher, &self.format)
     }
 
     fn create(&self, create: Create) -> Result<(), Failure> {
-        let Create { user, role, label, expires, format } = create;
+        let Create { user, role, label, expires, narrowed, format } = create;
         let now = Timestamp::now();
         let expires_at = expires.map(|expiry| expiry.after(now)).transpose();
         let expires_at = expires_at.map_err(Failure::Usage)?;
-        let key = generate(self.format.prefix()).map_err(StoreError::Randomness)?;
-        let new = NewKey {
-            hash: self.hasher.digest(key.expose().as_bytes()),
-            start: Some(start_of(key.expose())),
-            label,
-            user,
-            role,
-            expires_at,
-        };
-        let stored = self.store().add(&[new], Run::Real)?;
-        let record = stored.first().expect("what was stored is returned");
-
-        let mut stdout = io::stdout().lock();
-        let printed = if format.json {
-            json::write(&mut stdout, &view::MadeKey::new(key.expose(), record))
-        } else {
-            writeln!(stdout, "{}", key.expose()).and_then(|()| stdout.flush())
-        };
+        let wanted = Wanted { user, role, label, expires_at, scopes: narrowed.scopes()? };
+        let Made { secret, record } = make(&self.config, wanted)?;
+        let printed = view::write_made(&secret, &record, format.json);
         let id = &record.id;
         printed.map_err(|error| {
             Failure::Failed(format!(
@@ -223,26 +248,6 @@ impl Keys {
         write_one(record, record.state(Timestamp::now()), one.format)
     }
 
-    fn disable(&self, one: &One, reason: Option<Label>) -> Result<(), Failure> {
-        let disabling = Disabling {
-            at: input::now(),
-            by: format!("cli:{}", input::os_user()),
-            reason: reason.map(|reason| reason.as_str().to_owned()),
-        };
-        let record = self.store().disable(&one.id, &disabling)?;
-        write_done(&record, "is disabled", one.format)
-    }
-
-    fn enable(&self, one: &One) -> Result<(), Failure> {
-        let record = self.store().enable(&one.id)?;
-        write_done(&record, "is enabled", one.format)
-    }
-
-    fn delete(&self, one: &One, force: bool) -> Result<(), Failure> {
-        let record = self.store().delete(&one.id, force)?;
-        write_done(&record, "is deleted", one.format)
-    }
-
     fn verify(&self, format: Format) -> Result<(), Failure> {
         let records = self.store().load()?.records;
         let key = input::read_key()?;
@@ -276,7 +281,9 @@ impl Keys {
         let (lines, new): (Vec<_>, Vec<_>) =
             found.into_iter().map(|found| (found.line, found.key)).unzip();
         let run = if dry_run { Run::Dry } else { Run::Real };
-        let stored = self.store().add(&new, run).map_err(|error| match error {
+        let by = operator();
+        let adding = Adding { by: &by, action: "import", run };
+        let stored = self.store().add(&new, adding).map_err(|error| match error {
             StoreError::Refused(faults) => {
                 let on_line = |(place, fault): &(usize, store::AddFault)| import::LineFault {
                     line: lines[*place],
@@ -307,12 +314,4 @@ fn write_one(record: &KeyRecord, state: KeyState, format: Format) -> Result<(), 
         return Ok(json::write(&mut io::stdout().lock(), &view::Key::new(record, state))?);
     }
     Ok(view::write_fields(&mut anstream::stdout().lock(), record, state)?)
-}
-
-fn write_done(record: &KeyRecord, done: &str, format: Format) -> Result<(), Failure> {
-    if format.json {
-        return write_one(record, record.state(Timestamp::now()), format);
-    }
-    let KeyRecord { id, user, label, .. } = record;
-    Ok(writeln!(anstream::stdout(), "{id} ({user}, \"{label}\") {done}")?)
 }

@@ -8,57 +8,51 @@ use anstyle::Style;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::super::table;
+use super::super::{json, table};
+use crate::keys::shown::ShownKey;
 use crate::keys::store::Run;
 use crate::keys::{KeyRecord, KeyState};
+use crate::redact::Secret;
 
 /// A key as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Key<'a> {
-    id: &'a str,
     state: &'static str,
-    user: &'a str,
-    role: &'a str,
-    label: &'a str,
-    start: Option<&'a str>,
-    created_at: Option<Timestamp>,
-    expires_at: Option<Timestamp>,
-    disabled_at: Option<Timestamp>,
-    disabled_by: Option<&'a str>,
-    disabled_reason: Option<&'a str>,
-    previous_expires_at: Option<Timestamp>,
+    #[serde(flatten)]
+    shown: ShownKey<'a>,
 }
 
 impl<'a> Key<'a> {
     pub(super) fn new(record: &'a KeyRecord, state: KeyState) -> Self {
-        Self {
-            id: record.id.as_str(),
-            state: state.as_str(),
-            user: record.user.as_str(),
-            role: record.role.as_str(),
-            label: record.label.as_str(),
-            start: record.start.as_deref(),
-            created_at: record.created_at,
-            expires_at: record.expires_at,
-            disabled_at: record.disabled_at,
-            disabled_by: record.disabled_by.as_deref(),
-            disabled_reason: record.disabled_reason.as_deref(),
-            previous_expires_at: record.previous.map(|(_, until)| until),
-        }
+        Self { state: state.as_str(), shown: ShownKey::new(record) }
     }
 }
 
 /// A key just made: the one view that holds the secret.
 #[derive(Serialize)]
-pub(super) struct MadeKey<'a> {
+struct MadeKey<'a> {
     key: &'a str,
     #[serde(flatten)]
     record: Key<'a>,
 }
 
 impl<'a> MadeKey<'a> {
-    pub(super) fn new(key: &'a str, record: &'a KeyRecord) -> Self {
-        Self { key, record: Key::new(record, KeyState::Enabled) }
+    fn new(key: &'a str, record: &'a KeyRecord) -> Self {
+        Self { key, record: Key::new(record, record.state(Timestamp::now())) }
+    }
+}
+
+/// Prints a key just made: alone, or as JSON with all that is known of it.
+pub(in crate::cli) fn write_made(
+    key: &Secret<String>,
+    record: &KeyRecord,
+    as_json: bool,
+) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if as_json {
+        json::write(&mut stdout, &MadeKey::new(key.expose(), record))
+    } else {
+        writeln!(stdout, "{}", key.expose()).and_then(|()| stdout.flush())
     }
 }
 
@@ -116,6 +110,7 @@ pub(super) fn write_fields(
     state: KeyState,
 ) -> io::Result<()> {
     let given = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let scopes = record.scopes.as_deref();
     let fields = [
         ("id", Some(record.id.to_string())),
         ("state", Some(state.as_str().to_owned())),
@@ -125,6 +120,10 @@ pub(super) fn write_fields(
         ("start", record.start.clone()),
         ("created", given(record.created_at)),
         ("expires", given(record.expires_at)),
+        ("methods", scopes.and_then(|scopes| listed(scopes.methods()))),
+        ("paths", scopes.and_then(|scopes| listed(scopes.paths()))),
+        ("addresses", scopes.and_then(|scopes| listed(scopes.addresses()))),
+        ("old secret until", given(record.previous.map(|(_, until)| until))),
         ("disabled", given(record.disabled_at)),
         ("disabled by", record.disabled_by.clone()),
         ("reason", record.disabled_reason.clone()),
@@ -132,10 +131,16 @@ pub(super) fn write_fields(
     let name_style = Style::new().bold();
     for (name, value) in fields {
         if let Some(value) = value {
-            writeln!(to, "{name_style}{name:<12}{name_style:#}{value}")?;
+            writeln!(to, "{name_style}{name:<18}{name_style:#}{value}")?;
         }
     }
     Ok(())
+}
+
+/// `entries` in one line, unless there are none.
+fn listed(entries: &[impl ToString]) -> Option<String> {
+    let texts: Vec<_> = entries.iter().map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 fn time(time: Option<Timestamp>) -> String {

@@ -199,6 +199,8 @@ fn log() {
     check("log.access = 'OFF'", &[r#"1:14: "OFF" is probably meant to be "off""#]);
     check("log.access = 'keys.toml'", &["1:14: the log would be written into a file"]);
     check("log.access = 'keyward.toml'", &["1:14: the log would be written into a file"]);
+    check("log.access = 'keys.audit.jsonl'", &["1:14: the log would be written into a file"]);
+    check("audit.file = 'keys.toml'", &["1:14: the audit log would be written into a file"]);
     check("log.format = 'xml'", &[r#"1:14: "xml" is no choice here; write "auto" or "json" or"#]);
     check("log.on_overflow = 'x'", &[r#"1:19: "x" is no choice here; write "block" or "drop""#]);
 }

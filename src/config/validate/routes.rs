@@ -15,20 +15,10 @@ use crate::diagnostics::Fault;
 use crate::identity::MAX_ROLES;
 use crate::policy::routes::{Access, RouteError, RouteRule, RouteTable};
 use crate::policy::upgrades::{Protocol, ProtocolError, Upgrades};
+use crate::scopes::meant_method;
 
 /// Most methods one entry may name: there are 40 in the IANA registry.
 const METHODS_MAX: usize = 64;
-
-/// RFC 9110 §9.3 and RFC 5789, less the two that a proxy must not take here.
-const STANDARD_METHODS: [Method; 7] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::DELETE,
-    Method::OPTIONS,
-    Method::PATCH,
-];
 
 /// An entry without faults of its own, and where its parts stand.
 struct Entry {
@@ -154,10 +144,7 @@ fn method(check: &mut Check<'_>, text: &Text) -> Option<Method> {
         check.fault(span, message, "remove it: a tunnel or an echo would go past every check");
         return None;
     }
-    let standard = STANDARD_METHODS.iter().find(|standard| {
-        **standard != method && standard.as_str().eq_ignore_ascii_case(method.as_str())
-    });
-    if let Some(standard) = standard {
+    if let Some(standard) = meant_method(&method) {
         let reason = text.reason(format!("is not {standard}: the case of a method counts"));
         let help = match text.is_literal() {
             true => format!("write \"{standard}\""),

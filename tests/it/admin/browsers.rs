@@ -82,7 +82,7 @@ fn what_is_not_there_says_so() {
     for (line, allow) in [
         ("PUT /api/v1/keys", "GET,HEAD,POST"),
         ("OPTIONS /api/v1/keys", "GET,HEAD,POST"),
-        ("POST /api/v1/keys/key_a", "GET,HEAD,DELETE"),
+        ("POST /api/v1/keys/key_a", "GET,HEAD,PATCH,DELETE"),
         ("GET /api/v1/keys/key_a/disable", "POST"),
         ("DELETE /healthz", "GET,HEAD"),
     ] {

@@ -63,6 +63,24 @@ fn what_is_explained_is_what_happens() {
 }
 
 #[test]
+fn a_key_that_is_narrowed_is_explained_for_an_address() {
+    let desk = Desk::with(|setup| {
+        setup.add(Actor::new("finn", "viewer").with("allowed_cidrs = [\"192.0.2.0/24\"]"));
+    });
+    let id = desk.other("finn").id;
+    let tell = |address: &str| {
+        let target = format!("/api/v1/explain?key_id={id}&method=GET&path=/{address}");
+        let answer = desk.get(&desk.admin, &target);
+        let told = expect(&answer, 200, &answer.code());
+        let steps = told["steps"].as_array().expect("a list").clone();
+        (told["allowed"].clone(), steps.iter().any(|step| step["step"] == "scope"))
+    };
+    assert_eq!(tell("&address=192.0.2.7"), (json!(true), false));
+    assert_eq!(tell("&address=198.51.100.1"), (json!(false), true));
+    assert_eq!(tell(""), (json!(false), true));
+}
+
+#[test]
 fn what_cannot_be_explained_is_told() {
     let desk = desk();
     for (query, field) in [
@@ -72,6 +90,7 @@ fn what_cannot_be_explained_is_told() {
         ("method=G%20T&path=/", "method"),
         ("method=GET&path=x", "path"),
         ("method=GET&path=/%00", "path"),
+        ("method=GET&path=/&address=here", "address"),
     ] {
         let answer = desk.get(&desk.admin, &format!("/api/v1/explain?{query}"));
         let problem = expect(&answer, 422, "invalid");

@@ -109,7 +109,7 @@ fn the_last_who_manages_all_keys_stays_but_by_force() {
     let desk = Desk::new();
     let path = format!("/api/v1/keys/{}", desk.admin.id);
     expect(&desk.ask(&desk.admin, &format!("POST {path}/disable"), None), 409, "last_admin");
-    expect(&desk.ask(&desk.admin, &format!("DELETE {path}"), None), 409, "last_admin");
+    expect(&desk.ask(&desk.admin, &format!("DELETE {path}"), None), 409, "still_enabled");
     // With another one, it is not the last.
     let wish = json!({"role": "admin", "user": "mara", "label": "the other one"});
     let acting = Desk::holder(&desk.create(&desk.admin, &wish));

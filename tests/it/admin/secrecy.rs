@@ -39,7 +39,7 @@ fn no_key_is_in_a_log_a_file_or_another_answer() {
     expect(&desk.get(&holder, "/api/v1/me"), 403, "forbidden");
     let disable = format!("POST /api/v1/keys/{}/disable", holder.id);
     expect(&desk.ask(&desk.admin, &disable, Some(&json!({"reason": "over"}))), 200, "");
-    desk.kw.wait_for_event("key changed over the admin API", |event| event["what"] == "disabled");
+    desk.kw.wait_for_event("key changed over the admin API", |event| event["what"] == "disable");
     let keys = fs::read_to_string(desk.kw.path("keys.toml")).expect("it was written");
     for (what, text) in [("events", desk.kw.stderr()), ("output", desk.kw.stdout()), ("keys", keys)]
     {

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::audit::check_replay;
 use super::home::{Home, Outcome};
 
 /// Writes that are started, many of which are killed.
 const WRITES: usize = 1000;
+/// What there is beside each other when nobody writes.
+const FILES: [&str; 4] = [".keys.toml.lock", "keys.audit.jsonl", "keys.toml", "keyward.toml"];
 /// Processes that write at the same time.
 const WRITERS: usize = 4;
 
@@ -31,7 +34,9 @@ fn twenty_writers_at_once_lose_nothing() {
     });
     let listed = home.keys(&["list", "--json"]).expect_json(0);
     assert_eq!(listed.as_array().unwrap().len(), 20);
-    assert_eq!(home.names(), [".keys.toml.lock", "keys.toml", "keyward.toml"]);
+    check_replay(&home);
+    home.run(&["audit", "verify"]).expect(0, "the chain holds: 20 lines");
+    assert_eq!(home.names(), FILES);
 }
 
 #[test]
@@ -56,7 +61,9 @@ fn killed_writers_lose_nothing_that_was_acknowledged() {
     // What a killed writer leaves behind, the next one removes.
     home.keys(&["create", "--user", "bob", "--role", "viewer", "--label", "last"])
         .expect(0, "made key_");
-    assert_eq!(home.names(), [".keys.toml.lock", "keys.toml", "keyward.toml"]);
+    check_replay(&home);
+    home.run(&["audit", "verify"]).expect(0, "the chain holds");
+    assert_eq!(home.names(), FILES);
 }
 
 /// What can happen to a key, in this order.
@@ -147,7 +154,7 @@ fn a_file_that_may_not_grow_stays_whole() {
     let told = Outcome::after(&mut limited, "").expect(1, "nothing was changed");
     assert_eq!(told.stdout, "", "no key is given out that is not stored");
     assert_eq!(fs::read(home.store()).unwrap(), before);
-    assert_eq!(home.names(), [".keys.toml.lock", "keys.toml", "keyward.toml"]);
+    assert_eq!(home.names(), FILES);
 }
 
 #[test]
@@ -176,7 +183,15 @@ fn a_full_disk_leaves_the_old_file_whole() {
     let told = Outcome::after(&mut command, "").expect(0, "the disk is full; nothing was changed");
     assert_eq!(
         told.stdout.lines().collect::<Vec<_>>(),
-        ["code 1", "same", ".keys.toml.lock", "filler", "keys.toml", "keyward.toml"]
+        [
+            "code 1",
+            "same",
+            ".keys.toml.lock",
+            "filler",
+            "keys.audit.jsonl",
+            "keys.toml",
+            "keyward.toml"
+        ]
     );
 }
 

@@ -1,5 +1,6 @@
 //! Guarantee: the command line manages keys without ever losing one, or showing one but to who made it.
 
+mod audit;
 mod durability;
 mod home;
 mod secrecy;
@@ -47,6 +48,129 @@ fn the_key_alone_is_on_standard_output() {
     let key = made.stdout.strip_suffix('\n').unwrap();
     assert!(key.starts_with("kw_") && key.len() == 39 && !key.contains('\n'));
     home.keys_with_input(&["verify"], &format!("  {key}\r\n")).expect(0, "billing export");
+}
+
+#[test]
+fn a_key_is_narrowed_when_it_is_made() {
+    let home = Home::new();
+    let scopes =
+        ["--method", "GET", "--method", "PUT", "--path", "/a/{*rest}", "--cidr", "10.0.0.0/8"];
+    let made = home.keys(&[&ALICE[..], &scopes].concat()).expect_json(0);
+    let key = made["key"].as_str().unwrap();
+    let expect = [
+        ("allowed_methods", serde_json::json!(["GET", "PUT"])),
+        ("allowed_paths", serde_json::json!(["/a/{*rest}"])),
+        ("allowed_cidrs", serde_json::json!(["10.0.0.0/8"])),
+    ];
+    let listed = home.keys(&["list", "--json"]).expect_json(0)[0].clone();
+    let verified = home.keys_with_input(&["verify", "--json"], key).expect_json(0);
+    for shown in [made.clone(), listed, verified] {
+        for (field, value) in &expect {
+            assert_eq!(shown[field], *value);
+        }
+    }
+    let shown = home.keys(&["show", "key_"]).expect(0, "GET, PUT");
+    assert!(shown.stdout.contains("/a/{*rest}") && shown.stdout.contains("10.0.0.0/8"));
+    for (option, value, told) in [
+        ("--method", "get", "write GET"),
+        ("--method", "CONNECT", "never forwarded"),
+        ("--path", "/a/../b", "no path pattern"),
+        ("--cidr", "10.0.0.1/8", "10.0.0.0/8 for the network"),
+    ] {
+        home.keys(&[&ALICE[..], &[option, value]].concat()).expect(2, told);
+    }
+}
+
+#[test]
+fn a_rotated_key_keeps_all_but_its_secret() {
+    let home = Home::new();
+    let made = home.keys(&[&ALICE[..], &["--method", "GET"]].concat()).expect_json(0);
+    let (id, first) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let verify = |key: &str| home.keys_with_input(&["verify", "--json"], key);
+
+    let rotated = home.keys(&["rotate", id, "--grace", "1h", "--json"]).expect_json(0);
+    let second = rotated["key"].as_str().unwrap();
+    assert_ne!(first, second);
+    assert_eq!(rotated["start"].as_str().unwrap(), &second[..7]);
+    for field in ["id", "label", "user", "role", "created_at", "allowed_methods", "state"] {
+        assert_eq!(rotated[field], made[field], "{field}");
+    }
+    let until = rotated["previous_expires_at"].as_str().unwrap();
+    home.keys(&["show", id]).expect(0, until);
+    for key in [first, second] {
+        assert_eq!(verify(key).expect_json(0)["id"], id);
+    }
+
+    // The key alone is on standard output, and what has ended is said beside it.
+    let third = home.keys(&["rotate", id]).expect(0, "it is not shown again; the old one works");
+    assert!(third.stderr.contains(&format!("would have worked until {until}, has ended")));
+    let third = third.stdout.strip_suffix('\n').unwrap().to_owned();
+    assert!(third.starts_with("kw_") && third.len() == 39);
+    verify(first).expect(1, "this key is not known here");
+    verify(second).expect(0, "enabled");
+
+    home.keys(&["rotate", id, "--grace", "0"]).expect(0, "the old one has ended");
+    for key in [first, second, &third] {
+        verify(key).expect(1, "this key is not known here");
+    }
+    home.keys(&["rotate", id, "--grace", "soon"]).expect(2, "24h or 30m, or 0");
+    home.keys(&["rotate", "nobody"]).expect(1, "no key has this id");
+}
+
+#[test]
+fn what_is_known_of_a_key_can_be_changed() {
+    let home = Home::new();
+    let id = home.keys(&ALICE).expect_json(0)["id"].as_str().unwrap().to_owned();
+    let update = |args: &[&str]| home.keys(&[&["update", &id, "--json"][..], args].concat());
+    let changed = update(&[
+        "--label",
+        "shop",
+        "--role",
+        "viewer",
+        "--expires",
+        "90d",
+        "--method",
+        "GET",
+        "--path",
+        "/a",
+        "--cidr",
+        "::1",
+    ])
+    .expect_json(0);
+    assert_eq!([&changed["label"], &changed["role"]], ["shop", "viewer"]);
+    assert!(changed["expires_at"].is_string());
+    assert_eq!(changed["allowed_methods"], serde_json::json!(["GET"]));
+    assert_eq!(changed["allowed_cidrs"], serde_json::json!(["::1/128"]));
+    let wider = update(&["--expires", "never", "--any-method", "--any-address"]).expect_json(0);
+    assert_eq!(
+        [&wider["expires_at"], &wider["label"]],
+        [&serde_json::Value::Null, &changed["label"]]
+    );
+    for (field, expect) in [("allowed_methods", 0), ("allowed_paths", 1), ("allowed_cidrs", 0)] {
+        assert_eq!(wider[field].as_array().unwrap().len(), expect, "{field}");
+    }
+
+    update(&[]).expect(2, "say what is to change");
+    update(&["--role", "manger"]).expect(2, "did you mean `manager`?");
+    update(&["--any-path", "--path", "/a"]).expect(2, "cannot be used with");
+    home.keys(&ALICE).expect_json(0);
+    update(&["--label", "billing export"]).expect(1, "has the same label");
+}
+
+#[test]
+fn that_nobody_may_manage_keys_any_more_is_said() {
+    let home = Home::new();
+    let config = fs::read_to_string(home.config()).unwrap();
+    let config = config.replace("[roles.admin]", "[roles.admin]\nadmin = \"all\"");
+    fs::write(home.config(), config).unwrap();
+    let create = ["create", "--user", "root", "--role", "admin", "--json", "--label"];
+    let ids = ["one", "two"].map(|label| {
+        let made = home.keys(&[&create[..], &[label]].concat()).expect_json(0);
+        made["id"].as_str().unwrap().to_owned()
+    });
+    let said = home.keys(&["disable", &ids[0]]).expect(0, "is disabled").stderr;
+    assert_eq!(said, "");
+    home.keys(&["disable", &ids[1]]).expect(0, "no key is left that may manage everybody's keys");
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn a_key_is_nowhere_but_where_it_was_made() {
         format!("key,user,role,label\n{key},a,viewer,x\n{typo},b,c,d\n\"{foreign},e\n{foreign}");
     let import = ["import", "--user", "bob", "--role", "viewer", "--label", "old"];
 
-    let commands: [(&[&str], &str); 22] = [
+    let commands: [(&[&str], &str); 26] = [
         (&["list"], ""),
         (&["list", "--json"], ""),
         (&["show", id], ""),
@@ -25,6 +25,10 @@ fn a_key_is_nowhere_but_where_it_was_made() {
         (&["disable", key], ""),
         (&["enable", key], ""),
         (&["delete", key], ""),
+        (&["rotate", key], ""),
+        (&["update", key, "--role", "viewer"], ""),
+        (&["update", id, "--role", "viewer", "--json"], ""),
+        (&["rotate", id, "--grace", "1h"], ""),
         (&["verify"], key),
         (&["verify", "--json"], key),
         (&["verify"], &typo),
@@ -49,6 +53,32 @@ fn a_key_is_nowhere_but_where_it_was_made() {
         for name in home.names() {
             let content = fs::read_to_string(home.folder().join(&name)).unwrap();
             assert!(!content.contains(key) && !content.contains(foreign), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_key_in_a_label_or_a_reason_is_refused_and_not_shown() {
+    let home = Home::new();
+    let made = home.keys(&ALICE).expect_json(0);
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let foreign = "hunter2-hunter2-hunter2";
+    let import = ["import", "--user", "bob", "--role", "viewer", "--label", "old"];
+    home.keys_with_input(&import, foreign).expect(0, "1 key imported");
+    for secret in [key, foreign] {
+        let sentence = format!("leaked: \"{secret}\"");
+        for args in [
+            &["disable", id, "--reason", &sentence][..],
+            &["update", id, "--label", secret],
+            &["create", "--user", secret, "--role", "viewer", "--label", "x"],
+            &["create", "--user", "x", "--role", "viewer", "--label", &sentence],
+        ] {
+            let told = home.keys(args).expect(1, "holds a key, or what looks like one");
+            assert!(!told.stderr.contains(secret) && told.stdout.is_empty(), "{told:?}");
+        }
+        for name in home.names() {
+            let content = fs::read_to_string(home.folder().join(&name)).unwrap();
+            assert!(!content.contains(secret), "{name}");
         }
     }
 }

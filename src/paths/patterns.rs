@@ -6,11 +6,13 @@
 //!
 //! Our own, because the routers we looked at refuse `/a/{x}` beside `/a/{*rest}`.
 
-use super::paths::{self, Ambiguity};
+use std::fmt::{self, Display, Formatter};
+
+use super::{Ambiguity, read};
 
 /// A tree of patterns, each leading to a number.
 #[derive(Debug, Default)]
-pub(super) struct PatternTree {
+pub struct PatternTree {
     root: Node,
 }
 
@@ -30,7 +32,7 @@ impl PatternTree {
     ///
     /// # Errors
     /// What is wrong with the pattern, and what to write.
-    pub(super) fn insert(&mut self, pattern: &str, new: usize) -> Result<usize, String> {
+    pub fn insert(&mut self, pattern: &str, new: usize) -> Result<usize, String> {
         check(pattern)?;
         let mut node = &mut self.root;
         for segment in pattern[1..].split('/') {
@@ -47,7 +49,7 @@ impl PatternTree {
     }
 
     /// Where the most specific pattern for `path`, a decoded path, leads.
-    pub(super) fn find(&self, path: &str) -> Option<usize> {
+    pub fn find(&self, path: &str) -> Option<usize> {
         self.root.find(Some(path.strip_prefix('/')?))
     }
 }
@@ -86,11 +88,57 @@ impl Node {
     }
 }
 
+/// One pattern, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern(Box<str>);
+
+impl PathPattern {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn new(text: &str) -> Result<Self, String> {
+        check(text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether every path of `other` is one of this pattern, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut theirs = other.0[1..].split('/');
+        for own in self.0[1..].split('/') {
+            if own.starts_with("{*") {
+                return true;
+            }
+            let is_covered = match theirs.next() {
+                None => false,
+                Some(their) if their.starts_with("{*") => false,
+                Some(their) if own.starts_with('{') => !their.is_empty(),
+                Some(their) => own == their,
+            };
+            if !is_covered {
+                return false;
+            }
+        }
+        theirs.next().is_none()
+    }
+}
+
+impl Display for PathPattern {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 fn check(pattern: &str) -> Result<(), String> {
     if pattern.contains(['%', '?', '#', ';']) {
         return Err("write the decoded path, without '%', '?', '#' or ';'".to_owned());
     }
-    match paths::read(pattern).ambiguity {
+    match read(pattern).ambiguity {
         Some(Ambiguity::NotUtf8) | None => {}
         Some(ambiguity) => return Err(format!("the pattern {}", ambiguity.reason())),
     }
@@ -116,6 +164,39 @@ fn check(pattern: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_covers_those_whose_paths_are_all_its_own() {
+        let check = |wide, narrow, expect| {
+            let pattern = |text| PathPattern::new(text).unwrap();
+            assert_eq!(pattern(wide).covers(&pattern(narrow)), expect, "{wide} {narrow}");
+        };
+        for (wide, narrow) in [
+            ("/{*rest}", "/"),
+            ("/{*rest}", "/a/{x}/{*rest}"),
+            ("/a/{*rest}", "/a"),
+            ("/a/{*rest}", "/a/"),
+            ("/a/{*rest}", "/a/{*other}"),
+            ("/a/{x}", "/a/b"),
+            ("/a/{x}", "/a/{y}"),
+            ("/a", "/a"),
+        ] {
+            check(wide, narrow, true);
+        }
+        for (wide, narrow) in [
+            ("/a/{*rest}", "/{*rest}"),
+            ("/a/{*rest}", "/ab"),
+            ("/a/{*rest}", "/{x}/b"),
+            ("/a/{x}", "/a"),
+            ("/a/{x}", "/a/"),
+            ("/a/{x}", "/a/{*rest}"),
+            ("/a/{x}", "/a/b/c"),
+            ("/a/b", "/a/{x}"),
+            ("/a", "/a/"),
+        ] {
+            check(wide, narrow, false);
+        }
+    }
 
     #[test]
     fn the_most_specific_pattern_wins() {

@@ -6,6 +6,8 @@
 //!
 //! Never here: a repaired path. What is doubtful is refused, not rewritten.
 
+pub mod patterns;
+
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
@@ -55,17 +57,17 @@ impl Ambiguity {
 
 /// A path, decoded once.
 #[derive(Debug)]
-pub(super) struct ReadPath<'a> {
+pub struct ReadPath<'a> {
     /// What routes are matched against.
-    pub(super) decoded: Cow<'a, str>,
+    pub decoded: Cow<'a, str>,
     /// The first doubt about it, if any.
-    pub(super) ambiguity: Option<Ambiguity>,
+    pub ambiguity: Option<Ambiguity>,
     /// Whether any segment holds a `;`.
-    pub(super) has_parameters: bool,
+    pub has_parameters: bool,
 }
 
 /// Reads `raw`, the path of a request target without its query.
-pub(super) fn read(raw: &str) -> ReadPath<'_> {
+pub fn read(raw: &str) -> ReadPath<'_> {
     if !raw.starts_with('/') {
         let ambiguity = Some(Ambiguity::NotAPath);
         return ReadPath { decoded: Cow::Borrowed(raw), ambiguity, has_parameters: false };
@@ -84,7 +86,7 @@ pub(super) fn read(raw: &str) -> ReadPath<'_> {
 }
 
 /// `path` without the parameters of its segments, as a servlet container would see it.
-pub(super) fn without_parameters(path: &str) -> String {
+pub fn without_parameters(path: &str) -> String {
     let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
     segments.collect::<Vec<_>>().join("/")
 }
