@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::{json, table};
 use crate::config;
-use crate::identity::KeyId;
+use crate::identity::{KeyId, UserName};
 use crate::keys::audit::read::{Query, Told, read};
 use crate::keys::audit::verify::{Verdict, verify};
 use crate::keys::audit::{Entry, Hash, matches_store};
@@ -52,6 +52,9 @@ pub(super) struct List {
     /// Only those of the key with this id.
     #[arg(long, value_name = "ID", value_parser = KeyId::new)]
     key: Option<KeyId>,
+    /// Only those of this user's keys.
+    #[arg(long, value_name = "USER", value_parser = UserName::new)]
+    user: Option<UserName>,
     /// Only those before the one with this number.
     #[arg(long, value_name = "NUMBER")]
     before: Option<u64>,
@@ -180,7 +183,12 @@ impl Verify {
 
 impl List {
     fn run(&self, path: &Path) -> Result<(), Failure> {
-        let query = Query { key_id: self.key.as_ref(), before: self.before, limit: self.limit };
+        let query = Query {
+            key_id: self.key.as_ref(),
+            user: self.user.as_ref(),
+            before: self.before,
+            limit: self.limit,
+        };
         let page = read(path, &query).map_err(|error| unreadable(path, &error))?;
         if self.json {
             json::write(&mut io::stdout().lock(), &page.entries)?;

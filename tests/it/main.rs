@@ -29,6 +29,7 @@ mod proxy_protocol_out;
 mod readme;
 mod redaction;
 mod reload;
+mod rotation;
 mod scopes;
 mod services;
 mod shutdown;

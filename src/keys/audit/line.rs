@@ -220,6 +220,11 @@ impl Entry {
         serde_json::from_slice(line).ok()
     }
 
+    /// Whose key it is about.
+    pub fn user(&self) -> Option<&str> {
+        self.after.as_ref().or(self.before.as_ref())?.get("user")?.as_str()
+    }
+
     /// What differs between the key before and after: the field, and its value in both.
     pub fn differences(&self) -> Vec<(&str, &Value, &Value)> {
         let (Some(Value::Object(before)), Some(Value::Object(after))) = (&self.before, &self.after)

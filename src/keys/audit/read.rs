@@ -9,10 +9,11 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use memchr::memmem;
 use serde::Serialize;
 
 use super::Entry;
-use crate::identity::KeyId;
+use crate::identity::{KeyId, UserName};
 
 /// Bytes read at once: some hundred lines.
 const CHUNK_BYTES: u64 = 64 * 1024;
@@ -20,14 +21,30 @@ const CHUNK_BYTES: u64 = 64 * 1024;
 pub(super) const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Which lines are asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Query<'a> {
     /// Only those about this key.
     pub key_id: Option<&'a KeyId>,
+    /// Only those about keys of this user.
+    pub user: Option<&'a UserName>,
     /// Only those before the one with this number.
     pub before: Option<u64>,
     /// So many of them at most.
     pub limit: usize,
+}
+
+impl Query<'_> {
+    /// Whether a line need not be read: it names neither the key asked for, nor a change that was not made.
+    fn passes_over(&self, line: &[u8]) -> bool {
+        let holds = |text: &[u8]| memmem::find(line, text).is_some();
+        self.key_id.is_some_and(|id| !holds(id.as_str().as_bytes())) && !holds(b"\"undoes\":")
+    }
+
+    fn takes(&self, entry: &Entry) -> bool {
+        self.before.is_none_or(|before| entry.sequence < before)
+            && self.key_id.is_none_or(|id| entry.key_id.as_deref() == Some(id.as_str()))
+            && self.user.is_none_or(|user| entry.user() == Some(user.as_str()))
+    }
 }
 
 /// Some lines.
@@ -64,14 +81,16 @@ pub fn read(path: &Path, query: &Query<'_>) -> io::Result<Page> {
     // That a change was not made is said behind it, so it is read before.
     let mut undone = HashSet::new();
     for line in Backward::new(&mut file)? {
-        let Some(entry) = Entry::parse(&line?) else {
+        let line = line?;
+        if query.passes_over(&line) {
+            continue;
+        }
+        let Some(entry) = Entry::parse(&line) else {
             page.unreadable += 1;
             continue;
         };
         undone.extend(entry.undoes);
-        let is_asked_for = query.before.is_none_or(|before| entry.sequence < before)
-            && query.key_id.is_none_or(|id| entry.key_id.as_deref() == Some(id.as_str()));
-        if !is_asked_for {
+        if !query.takes(&entry) {
             continue;
         }
         if page.entries.len() == query.limit {

@@ -83,7 +83,7 @@ impl Bench {
 
     /// Every line, the oldest first: its number, action, and whether it was undone.
     fn all(&self) -> Vec<(u64, String, bool)> {
-        let page = self.page(Query { key_id: None, before: None, limit: usize::MAX });
+        let page = self.page(Query { limit: usize::MAX, ..Query::default() });
         assert_eq!((page.next, page.unreadable), (None, 0));
         let entries = page.entries.into_iter().rev();
         entries.map(|told| (told.entry.sequence, told.entry.action, told.undone)).collect()
@@ -122,7 +122,7 @@ fn every_change_is_told_and_linked_to_the_one_before() {
     let verdict = bench.verify();
     assert_eq!((verdict.lines, verdict.broken, verdict.unfinished_bytes), (4, vec![], 0));
 
-    let page = bench.page(Query { key_id: None, before: Some(3), limit: 1 });
+    let page = bench.page(Query { before: Some(3), limit: 1, ..Query::default() });
     let entry = &page.entries[0].entry;
     assert_eq!((entry.sequence, entry.change, page.next), (2, 2, Some(2)));
     assert_eq!(entry.key_id.as_deref(), Some("key_b"));
@@ -132,7 +132,7 @@ fn every_change_is_told_and_linked_to_the_one_before() {
     assert_eq!(by.address, Some([192, 0, 2, 7].into()));
     assert_eq!(entry.after.as_ref().unwrap()["label"], record("key_a").label.as_str());
     let id = KeyId::new("key_c").unwrap();
-    let page = bench.page(Query { key_id: Some(&id), before: None, limit: 9 });
+    let page = bench.page(Query { key_id: Some(&id), limit: 9, ..Query::default() });
     let found: Vec<_> = page.entries.iter().map(|told| told.entry.sequence).collect();
     assert_eq!(found, [3]);
     let metadata = fs::metadata(bench.path()).unwrap();
@@ -159,7 +159,7 @@ fn a_page_is_read_back_to_front_however_long_the_log() {
     let mut before = None;
     let mut found = Vec::new();
     loop {
-        let page = bench.page(Query { key_id: None, before, limit: 64 });
+        let page = bench.page(Query { before, limit: 64, ..Query::default() });
         found.extend(page.entries.into_iter().map(|told| told.entry.key_id.unwrap()));
         before = page.next;
         if before.is_none() {
@@ -192,6 +192,12 @@ fn what_was_told_and_not_made_is_told_apart() {
     }
     assert_eq!(bench.all(), expect);
     assert_eq!(bench.verify().broken, []);
+    // Whoever asks for one key alone sees it as well.
+    let id = KeyId::new("key_d").unwrap();
+    let page = bench.page(Query { key_id: Some(&id), limit: 9, ..Query::default() });
+    let found: Vec<_> =
+        page.entries.iter().map(|told| (told.entry.sequence, told.undone)).collect();
+    assert_eq!(found, [(5, true)]);
 }
 
 #[test]

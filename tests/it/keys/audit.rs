@@ -83,6 +83,9 @@ fn every_change_is_told_and_nothing_else() {
         of_one.stdout
     );
     assert_eq!(of_one.stdout.lines().count(), 3, "{}", of_one.stdout);
+    let of_bob = home.run(&["audit", "list", "--user", "bob", "--json"]).expect_json(0);
+    let numbers: Vec<_> = of_bob.as_array().unwrap().iter().map(|line| &line["sequence"]).collect();
+    assert_eq!(numbers, [3, 2]);
     home.run(&["audit", "list"]).expect(0, "label: billing export → shop");
     home.run(&["audit", "verify"]).expect(0, "the chain holds: 8 lines, the last is number 8");
 }
