@@ -6,6 +6,7 @@
 //!
 //! Never here: a snapshot that was built in part.
 
+pub mod request;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -14,14 +15,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::{self, Config, Faulty, Keys, UpstreamTls};
+use crate::config::{self, Config, Faulty, Keys, Tls, UpstreamTls};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::Roles;
 use crate::keys::format::{Hasher, KeyFormat};
 use crate::keys::store::{self, LoadedKeys};
-use crate::snapshot::{Shared, Snapshot};
-use crate::tls::upstreams::{self, LoadedUpstreams, Targets};
-use crate::tls::{self, ServerConfig, Tickets};
+use crate::snapshot::{Handshakes, Shared, Snapshot};
+use crate::tls::upstreams::{self, LoadedUpstreams};
+use crate::tls::{self, Section, Tickets};
 use watch::{Fingerprint, Watch};
 
 /// How often the files are looked at even if nothing was heard of them: not every file system tells.
@@ -36,16 +37,16 @@ pub struct Loaded {
     pub config: Config,
     /// The keys.
     pub keys: LoadedKeys,
-    /// What TLS handshakes need, if TLS is spoken.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// And those with endpoints.
-    pub targets: Arc<Targets>,
+    /// What TLS handshakes need.
+    pub handshakes: Handshakes,
 }
 
 /// What TLS keeps from one reload to the next.
 #[derive(Clone, Default)]
 struct Lasting {
     tickets: Tickets,
+    /// Others than those of clients: a session that began there is none here.
+    admin_tickets: Tickets,
     known: upstreams::Known,
 }
 
@@ -117,15 +118,14 @@ impl Reloader {
     pub fn reload(&mut self, shared: &Shared) -> bool {
         let current = shared.current().load_full();
         match self.read().and_then(|parts| parts.or_keep(&current).whole()) {
-            Ok(Loaded { config, keys, tls, targets }) => {
+            Ok(Loaded { config, keys, handshakes }) => {
                 warn(&config.warnings);
                 for setting in needs_restart(&current.config, &config) {
                     tracing::warn!(setting, "changed, but takes effect at the next start only");
                 }
-                let (keys, table) = (keys.records.len(), keys.table);
-                let routes = config.routes.routes().len();
-                let generation = shared.replace(config, table, tls, targets);
-                tracing::info!(generation, keys, routes, "reloaded");
+                let (count, routes) = (keys.records.len(), config.routes.routes().len());
+                let generation = shared.replace(config, keys, handshakes);
+                tracing::info!(generation, keys = count, routes, "reloaded");
                 true
             }
             Err(report) => {
@@ -179,14 +179,18 @@ fn read(
 /// Reads the files that a configuration without faults names.
 fn read_others(config: Config, lasting: &Lasting) -> Result<Parts, Report> {
     let keys = load_keys(&config.keys, &config.roles);
-    let tls = config.server.tls.as_ref();
     let now = Timestamp::now();
-    let tls = tls.map(|tls| tls::load(tls, &lasting.tickets, now)).transpose();
+    let handshakes_of = |tls: Option<&Tls>, section, tickets| {
+        tls.map(|tls| tls::load(tls, section, tickets, now)).transpose()
+    };
+    let tls = handshakes_of(config.server.tls.as_ref(), Section::Server, &lasting.tickets);
+    let admin_tls = handshakes_of(admin_tls(&config), Section::Admin, &lasting.admin_tickets);
     let targets = upstreams::load(&config.upstreams, &lasting.known, &config.path, now);
     match keys {
-        Ok(keys) => Ok(Parts { config, keys, tls, targets }),
+        Ok(keys) => Ok(Parts { config, keys, tls, admin_tls, targets }),
         Err(mut report) => {
             report.merge(tls.err().unwrap_or_default());
+            report.merge(admin_tls.err().unwrap_or_default());
             report.merge(targets.err().unwrap_or_default());
             report.merge(config.warnings);
             Err(report)
@@ -199,6 +203,7 @@ struct Parts {
     config: Config,
     keys: LoadedKeys,
     tls: Result<Option<tls::Loaded>, Report>,
+    admin_tls: Result<Option<tls::Loaded>, Report>,
     targets: Result<LoadedUpstreams, Report>,
 }
 
@@ -206,12 +211,18 @@ impl Parts {
     /// With what is in force in the place of TLS files with faults, if they are meant for the same: a renewal
     /// that went wrong must not keep a key from being disabled.
     fn or_keep(mut self, current: &Snapshot) -> Self {
+        let kept = |server| tls::Loaded { server, warnings: Report::default() };
         if let Err(faults) = &self.tls
             && current.config.server.tls == self.config.server.tls
         {
             keep(faults);
-            let kept = |server| tls::Loaded { server, warnings: Report::default() };
             self.tls = Ok(current.tls.clone().map(kept));
+        }
+        if let Err(faults) = &self.admin_tls
+            && admin_tls(&current.config) == admin_tls(&self.config)
+        {
+            keep(faults);
+            self.admin_tls = Ok(current.admin_tls.clone().map(kept));
         }
         if let Err(faults) = &self.targets
             && handshakes(&current.config).eq(handshakes(&self.config))
@@ -224,24 +235,38 @@ impl Parts {
     }
 
     fn whole(self) -> Result<Loaded, Report> {
-        let Self { mut config, keys, tls, targets } = self;
-        match (tls, targets) {
-            (Ok(tls), Ok(LoadedUpstreams { targets, warnings })) => {
-                let tls = tls.map(|tls::Loaded { server, warnings }| {
-                    config.warnings.merge(warnings);
-                    server
-                });
-                config.warnings.merge(warnings);
-                Ok(Loaded { config, keys, tls, targets })
+        let Self { mut config, keys, tls, admin_tls, targets } = self;
+        let mut faults = Report::default();
+        let mut warnings = Report::default();
+        let mut take = |loaded: Result<Option<tls::Loaded>, Report>| match loaded {
+            Ok(loaded) => loaded.map(|loaded| {
+                warnings.merge(loaded.warnings);
+                loaded.server
+            }),
+            Err(report) => {
+                faults.merge(report);
+                None
             }
-            (tls, targets) => {
-                let mut faults = tls.err().unwrap_or_default();
+        };
+        let (server, admin) = (take(tls), take(admin_tls));
+        match targets {
+            Ok(LoadedUpstreams { targets, warnings: more }) if faults.is_empty() => {
+                config.warnings.merge(warnings);
+                config.warnings.merge(more);
+                Ok(Loaded { config, keys, handshakes: Handshakes { server, admin, targets } })
+            }
+            targets => {
                 faults.merge(targets.err().unwrap_or_default());
                 faults.merge(config.warnings);
                 Err(faults)
             }
         }
     }
+}
+
+/// How TLS is to be spoken to those who manage keys.
+fn admin_tls(config: &Config) -> Option<&Tls> {
+    config.admin.as_ref().and_then(|admin| admin.tls.as_ref())
 }
 
 /// Says why files are not used.
@@ -277,7 +302,9 @@ pub fn warn(warnings: &Report) {
 /// The settings that differ and are read at the start only: a field as `[section] field`, or a whole `[section]`.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (from, to) = (&old.server, &new.server);
+    let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.listen);
     let settings = [
+        ("[admin] listen", admin(old) != admin(new)),
         ("[server] listen", from.listen != to.listen),
         ("[server.redirect]", from.redirect != to.redirect),
         ("[server] workers", from.workers != to.workers),

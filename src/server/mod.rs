@@ -13,7 +13,7 @@ pub mod control;
 mod handshake;
 mod http1;
 mod http2;
-mod listeners;
+pub mod listeners;
 pub mod metrics;
 mod patience;
 pub mod peer;
@@ -78,7 +78,7 @@ pub struct Stopping {
 
 type Listener = (TcpListener, Purpose);
 
-/// Binds the addresses of the current configuration, but those that sockets were `handed_over` for, and serves on them.
+/// Binds the addresses of the current configuration, but those that there are `sockets` for, and serves on them.
 ///
 /// # Errors
 /// An address cannot be bound (the error names it), or a thread cannot be had.
@@ -86,11 +86,10 @@ pub fn start(
     shared: &Arc<Shared>,
     log: &AccessLog,
     reports: &Reports,
-    handed_over: Vec<TcpListener>,
+    mut sockets: Listeners,
 ) -> io::Result<Server> {
     let snapshot = shared.current().load_full();
     let server = &snapshot.config.server;
-    let mut sockets = Listeners::new(handed_over)?;
     let (mut listeners, addresses) = listen_on(&server.listen, Purpose::Serve, &mut sockets)?;
     let mut redirecting = Vec::new();
     if let Some(redirect) = &server.redirect {
