@@ -10,6 +10,7 @@ mod listener;
 mod rights;
 mod secrecy;
 mod sign_in;
+mod usage;
 
 use std::net::SocketAddr;
 
