@@ -4,6 +4,7 @@ mod audit;
 mod durability;
 mod home;
 mod secrecy;
+mod unused;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
