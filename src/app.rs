@@ -125,6 +125,11 @@ impl App {
         self.server.addresses()
     }
 
+    /// Where its keys are managed.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
     /// Runs until SIGTERM or SIGINT, or until another process has taken over; then lets what is in flight end, and
     /// stops. SIGHUP reloads, SIGUSR1 reopens the access log, SIGUSR2 starts the program once more to take over.
     ///
