@@ -17,7 +17,7 @@ pub(crate) fn program() -> OsString {
     env::var_os("KEYWARD").unwrap_or_else(|| env!("CARGO_BIN_EXE_keyward").into())
 }
 
-const TEMPLATE: &str = include_str!("../peers/keyward.toml");
+pub(crate) const TEMPLATE: &str = include_str!("../peers/keyward.toml");
 
 /// What the rendered configuration is called.
 pub(crate) const CONFIG: &str = "keyward.toml";
@@ -31,10 +31,22 @@ pub(crate) fn start(
     keys: &[Key],
     pair: Option<&Path>,
 ) -> Result<(Child, SocketAddr), Failure> {
+    start_from(TEMPLATE, folder, core, upstream, keys, pair)
+}
+
+/// The same on a configuration of which `peers/keyward.toml` is the start.
+pub(crate) fn start_from(
+    template: &str,
+    folder: &Path,
+    core: Option<usize>,
+    upstream: SocketAddr,
+    keys: &[Key],
+    pair: Option<&Path>,
+) -> Result<(Child, SocketAddr), Failure> {
     fs::create_dir(folder)?;
     let address = child::free_address()?;
     let config = folder.join(CONFIG);
-    render(TEMPLATE, address, upstream, pair, &config)?;
+    render(template, address, upstream, pair, &config)?;
     keyring::write_store(&folder.join("keys.toml"), keys)?;
     let arguments = ["serve".as_ref(), "--config".as_ref(), config.as_os_str()];
     let output = folder.join("output.log");
