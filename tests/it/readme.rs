@@ -8,7 +8,7 @@ use keyward::config::{self, Config};
 use keyward::diagnostics::Source;
 
 /// The cells of the rows of the table whose header row begins with `head`.
-fn table(head: &str) -> Vec<Vec<String>> {
+pub(crate) fn table(head: &str) -> Vec<Vec<String>> {
     let page = read("README.md");
     let mut lines = page.lines();
     assert!(lines.any(|line| line.starts_with(head)), "README.md has lost its table `{head}`");

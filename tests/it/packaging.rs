@@ -1,0 +1,150 @@
+//! What operators put beside Keyward fits it: the table of metrics in README.md has the metrics there are, with their
+//! types and labels. Prometheus itself is asked, by promtool.
+//!
+//! The page is rendered within this process, behind requests that were really served.
+//!
+//! Never here: how a page comes to be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use keyward::app::App;
+
+use crate::harness::actor::key_file;
+use crate::harness::keyward::get;
+use crate::harness::{Client, Setup, Upstream, setup, wait_for};
+use crate::readme::table;
+
+/// What a page says of one metric.
+#[derive(Debug, Default)]
+struct Family {
+    kind: String,
+    has_help: bool,
+    /// Names of labels, but for the `le` of buckets.
+    labels: BTreeSet<String>,
+}
+
+/// A page with a sample of every metric: a proxy has let a request through and refused one.
+fn page() -> String {
+    let app = Upstream::hello();
+    let mut setup = Setup::new(&app);
+    setup.replace("log", "access = \"off\"").set("metrics", "per_key = true");
+    let alice = setup.key("alice", "viewer");
+    let config = setup.folder.path().join("keyward.toml");
+    setup::write(&config, &setup.config());
+    setup::write(&setup.folder.path().join("keys.toml"), &key_file(&setup.actors));
+    let proxy = App::start(&config, |_| Ok(())).unwrap_or_else(|error| panic!("{error:?}"));
+    for (header, status) in [(alice.header(), 200), (String::new(), 401)] {
+        let mut client = Client::connect(proxy.addresses()[0]);
+        client.send(get("/", &header));
+        assert_eq!(client.answer().status(), status);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let (runtime, metrics) = (runtime.expect("a runtime"), proxy.metrics());
+    // A request counts when it has ended, which may be just after its answer has come.
+    wait_for("both requests in the page", || {
+        let page = runtime.block_on(metrics.render()).expect("every worker says what it counted");
+        let begins = ["keyward_key_requests_total{", "keyward_refusals_total{"];
+        begins.iter().all(|begin| page.contains(begin)).then_some(page)
+    })
+}
+
+/// The samples of a page, without their values.
+fn samples(page: &str) -> impl Iterator<Item = &str> {
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit_once(' ').expect("a sample has a value").0)
+}
+
+fn families(page: &str) -> BTreeMap<String, Family> {
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    for line in page.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').expect("a name, and what it means");
+            families.entry(name.to_owned()).or_default().has_help = help.ends_with('.');
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').expect("a name and a type");
+            kind.clone_into(&mut families.entry(name.to_owned()).or_default().kind);
+        }
+    }
+    for sample in samples(page) {
+        let (name, labels) = series(sample);
+        let family = families.get_mut(family_of(&name, page)).expect("the page describes it");
+        family.labels.extend(labels.into_iter().filter(|label| label != "le"));
+    }
+    families
+}
+
+/// The family that a sample called `name` is of.
+fn family_of<'a>(name: &'a str, page: &str) -> &'a str {
+    let of_histogram =
+        ["_bucket", "_sum", "_count"].iter().filter_map(|end| name.strip_suffix(end));
+    let mut of_histogram =
+        of_histogram.filter(|base| page.contains(&format!("# TYPE {base} histogram\n")));
+    of_histogram.next().unwrap_or(name)
+}
+
+/// The name of a series, and those of its labels.
+fn series(text: &str) -> (String, BTreeSet<String>) {
+    let (name, labels) = text.split_once('{').unwrap_or((text, ""));
+    // What stands between quotes, values, is every second piece.
+    let outside = labels.split('"').step_by(2);
+    let names = outside.map(|piece| piece.trim_matches([',', ' ', '=', '}']));
+    (name.to_owned(), names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+/// Asks promtool, and gives back what it says.
+fn promtool(arguments: &[&str], folder: &Path, input: &str) -> String {
+    let mut child = Command::new("promtool")
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("`make test` installs promtool");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.as_bytes()).expect("promtool reads all");
+    drop(stdin);
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("our own child");
+    let said = [stdout, stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(status.success(), "promtool {}: {status}\n{said}", arguments.join(" "));
+    said
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn prometheus_takes_the_page_and_every_metric_is_described() {
+    let page = page();
+    promtool(&["check", "metrics"], root(), &page);
+    for (name, Family { kind, has_help, .. }) in families(&page) {
+        assert!(has_help, "{name} has no HELP that is a sentence");
+        assert!(["counter", "gauge", "histogram"].contains(&kind.as_str()), "{name}: {kind}");
+    }
+}
+
+#[test]
+fn the_table_of_metrics_is_that_of_the_program() {
+    let families = families(&page());
+    let expected: BTreeSet<_> = families
+        .into_iter()
+        .map(|(name, Family { kind, labels, .. })| {
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            (format!("`{name}`"), kind, labels.join(", "))
+        })
+        .collect();
+    let rows = table("| metric | type | labels |").into_iter();
+    let shown: BTreeSet<_> = rows
+        .map(|row| {
+            let mut labels: Vec<_> = row[2].split(", ").map(str::to_owned).collect();
+            labels.sort_unstable();
+            (row[0].clone(), row[1].clone(), labels.join(", "))
+        })
+        .collect();
+    assert_eq!(shown, expected);
+}
