@@ -1,5 +1,5 @@
-//! What operators put beside Keyward fits it: the table of metrics in README.md has the metrics there are, with their
-//! types and labels. Prometheus itself is asked, by promtool.
+//! What operators put beside Keyward fits it: the alerts in `packaging/` and the table of metrics in README.md know the
+//! metrics there are, with their labels. Prometheus itself is asked, by promtool.
 //!
 //! The page is rendered within this process, behind requests that were really served.
 //!
@@ -15,7 +15,13 @@ use keyward::app::App;
 use crate::harness::actor::key_file;
 use crate::harness::keyward::get;
 use crate::harness::{Client, Setup, Upstream, setup, wait_for};
-use crate::readme::table;
+use crate::readme::{read, table};
+
+const ALERTS: &str = "packaging/prometheus/alerts.yml";
+const ALERTS_TEST: &str = "packaging/prometheus/alerts_test.yml";
+
+/// What a scrape adds to every sample.
+const SCRAPED: [&str; 2] = ["job", "instance"];
 
 /// What a page says of one metric.
 #[derive(Debug, Default)]
@@ -94,6 +100,12 @@ fn series(text: &str) -> (String, BTreeSet<String>) {
     (name.to_owned(), names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
+/// Names of metrics of ours in an expression, or in any text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+    words.filter(|word| word.starts_with("keyward_")).collect()
+}
+
 /// Asks promtool, and gives back what it says.
 fn promtool(arguments: &[&str], folder: &Path, input: &str) -> String {
     let mut child = Command::new("promtool")
@@ -147,4 +159,51 @@ fn the_table_of_metrics_is_that_of_the_program() {
         })
         .collect();
     assert_eq!(shown, expected);
+}
+
+#[test]
+fn alerts_fire_when_they_should_on_metrics_there_are() {
+    let folder = root().join("packaging/prometheus");
+    promtool(&["check", "rules", "alerts.yml"], &folder, "");
+    promtool(&["test", "rules", "alerts_test.yml"], &folder, "");
+
+    let (alerts, test) = (read(ALERTS), read(ALERTS_TEST));
+    let page = page();
+    let mut known: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (name, labels) in samples(&page).map(series) {
+        known.entry(name).or_default().extend(labels);
+    }
+    for name in names(&alerts) {
+        assert!(known.contains_key(name), "{ALERTS} asks for {name}, which there is not");
+    }
+    // What the alerts were tested with is what a scrape really brings.
+    let tested = test.lines().filter_map(|line| line.trim().strip_prefix("- series: '"));
+    let tested: Vec<_> = tested.filter(|text| !text.starts_with("up{")).collect();
+    assert!(tested.len() > 20, "the series of {ALERTS_TEST} are not found any more");
+    for text in tested {
+        let (name, labels) = series(text.trim_end_matches('\''));
+        let mut expected = known.get(&name).cloned().unwrap_or_default();
+        expected.extend(SCRAPED.map(str::to_owned));
+        assert_eq!(labels, expected, "{ALERTS_TEST} has `{text}`, unlike the page");
+    }
+    let codes = read("src/proxy/error.rs");
+    for code in quoted_codes(&alerts) {
+        assert!(codes.contains(&format!("\"{code}\"")), "{ALERTS}: no refusal has the code {code}");
+    }
+    let rules: Vec<_> = alerts.split("- alert: ").skip(1).collect();
+    assert!(rules.len() > 10, "the rules of {ALERTS} are not found any more");
+    for rule in rules {
+        let name = rule.lines().next().unwrap_or_default();
+        assert!(test.contains(&format!("alertname=\"{name}\"")), "{name} is never seen to fire");
+        for field in ["for: ", "severity: ", "summary: ", "description: "] {
+            assert!(rule.contains(field), "{name} lacks `{field}`");
+        }
+    }
+}
+
+/// The codes that expressions ask for: `code="a"` and `code=~"a|b"`.
+fn quoted_codes(text: &str) -> Vec<&str> {
+    let begins = ["code=\"", "code=~\""];
+    let values = begins.iter().flat_map(|begin| text.split(begin).skip(1));
+    values.flat_map(|rest| rest.split('"').next().unwrap_or_default().split('|')).collect()
 }
