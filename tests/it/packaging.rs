@@ -1,22 +1,25 @@
-//! What operators put beside Keyward fits it: the alerts in `packaging/` and the table of metrics in README.md know the
-//! metrics there are, with their labels. Prometheus itself is asked, by promtool.
+//! What operators put beside Keyward fits it: the dashboard and the alerts in `packaging/`, and the table of metrics in
+//! README.md, know the metrics there are, with their labels. Prometheus itself is asked, by promtool.
 //!
 //! The page is rendered within this process, behind requests that were really served.
 //!
 //! Never here: how a page comes to be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use keyward::app::App;
+use serde_json::Value;
 
 use crate::harness::actor::key_file;
 use crate::harness::keyward::get;
 use crate::harness::{Client, Setup, Upstream, setup, wait_for};
 use crate::readme::{read, table};
 
+const DASHBOARD: &str = "packaging/grafana/keyward.json";
 const ALERTS: &str = "packaging/prometheus/alerts.yml";
 const ALERTS_TEST: &str = "packaging/prometheus/alerts_test.yml";
 
@@ -130,6 +133,26 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Every text under one of `keys` in a JSON document.
+fn texts<'a>(value: &'a Value, keys: &[&str], found: &mut Vec<&'a str>) {
+    match value {
+        Value::Array(all) => all.iter().for_each(|value| texts(value, keys, found)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value.as_str() {
+                    Some(text) if keys.contains(&key.as_str()) => found.push(text),
+                    _ => texts(value, keys, found),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read(DASHBOARD)).expect("the dashboard is JSON")
+}
+
 #[test]
 fn prometheus_takes_the_page_and_every_metric_is_described() {
     let page = page();
@@ -206,4 +229,109 @@ fn quoted_codes(text: &str) -> Vec<&str> {
     let begins = ["code=\"", "code=~\""];
     let values = begins.iter().flat_map(|begin| text.split(begin).skip(1));
     values.flat_map(|rest| rest.split('"').next().unwrap_or_default().split('|')).collect()
+}
+
+/// promtool is given the series of the page, growing, and evaluates what Grafana would ask for.
+#[test]
+fn every_query_of_the_dashboard_finds_something() {
+    let dashboard = dashboard();
+    let mut queries = Vec::new();
+    texts(&dashboard["panels"], &["expr"], &mut queries);
+    assert!(queries.len() > 30, "the queries of {DASHBOARD} are not found any more");
+    texts(&dashboard["annotations"], &["expr"], &mut queries);
+
+    let page = page();
+    let mut test =
+        "rule_files: []\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n"
+            .to_owned();
+    for sample in samples(&page) {
+        let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+        let comma = if labels == "}" { "" } else { "," };
+        let series = format!("{name}{{job=\"keyward\",instance=\"a:9901\"{comma}{labels}");
+        test.push_str(&format!("      - series: {}\n        values: 1+1x60\n", yaml(&series)));
+    }
+    test.push_str("    promql_expr_test:\n");
+    for query in queries {
+        let expr = format!("count({}) > bool 0", interpolate(query));
+        test.push_str(&format!(
+            "      - expr: {}\n        eval_time: 50m\n        exp_samples: [{{labels: '{{}}', value: 1}}]\n",
+            yaml(&expr)
+        ));
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("test.yml"), test).expect("a new file");
+    promtool(&["test", "rules", "test.yml"], folder.path(), "");
+}
+
+/// A text in YAML.
+fn yaml(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Puts in what Grafana would for its variables when everything is chosen.
+fn interpolate(query: &str) -> String {
+    let mut query = query.replace("$__rate_interval", "5m");
+    for name in ["job", "instance", "route", "upstream"] {
+        query = query.replace(&format!("\"${name}\""), "\".*\"");
+    }
+    assert!(!query.contains('$'), "{DASHBOARD}: not every variable is known in {query}");
+    query
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_and_says_what_each_panel_is() {
+    let dashboard = dashboard();
+    let (text, families) = (dashboard.to_string(), families(&page()));
+    for name in families.keys() {
+        assert!(text.contains(name), "{DASHBOARD} does not show {name}");
+    }
+    // What can be chosen is a label of what is there.
+    let variables = dashboard["templating"]["list"].as_array().expect("a list");
+    for variable in variables.iter().filter(|variable| variable["type"] == "query") {
+        let query = variable["definition"].as_str().expect("a query");
+        assert_eq!(variable["query"]["query"], query);
+        let inner = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
+        let (selector, label) = inner.and_then(|inner| inner.rsplit_once(", ")).expect("two parts");
+        let (name, _) = series(selector);
+        let known = &families[&name].labels;
+        assert!(known.contains(label) || SCRAPED.contains(&label), "{query}");
+    }
+    let mut sources = Vec::new();
+    texts(&dashboard, &["uid"], &mut sources);
+    sources.retain(|&uid| uid != "keyward");
+    assert!(
+        sources.iter().all(|&uid| uid == "${datasource}"),
+        "a data source is not the chosen one"
+    );
+
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let title = panel["title"].as_str().expect("a title");
+        assert!(ids.insert(panel["id"].as_u64()), "the id of {title} is another's, too");
+        if panel["type"] == "row" {
+            continue;
+        }
+        let said = panel["description"].as_str().unwrap_or_default();
+        assert!(said.ends_with('.'), "{title} has no description that is a sentence");
+        let unit = &panel["fieldConfig"]["defaults"]["unit"];
+        assert!(unit.is_string() || panel["type"] == "heatmap", "{title} has no unit");
+        for target in panel["targets"].as_array().expect("targets") {
+            let (expr, legend) = (target["expr"].as_str(), target["legendFormat"].as_str());
+            let labels = result_labels(expr.expect("a query"), &families);
+            for label in legend.expect("a legend").split("{{").skip(1) {
+                let label = label.split("}}").next().unwrap_or_default();
+                assert!(labels.contains(label), "{title}: its query has no label {label}");
+            }
+        }
+    }
+}
+
+/// Names of labels that what a query finds may have.
+fn result_labels<'a>(expr: &'a str, families: &'a BTreeMap<String, Family>) -> BTreeSet<&'a str> {
+    if let Some((_, by)) = expr.split_once(" by (") {
+        return by.split(')').next().unwrap_or_default().split(", ").collect();
+    }
+    let found = names(expr).into_iter().filter_map(|name| families.get(name));
+    let labels = found.flat_map(|family| family.labels.iter().map(String::as_str));
+    labels.chain(SCRAPED).collect()
 }
