@@ -224,6 +224,21 @@ fn alerts_fire_when_they_should_on_metrics_there_are() {
     }
 }
 
+#[test]
+fn prometheus_takes_what_the_readme_tells_it() {
+    let readme = read("README.md");
+    let section = readme.split("\n### Metrics\n").nth(1).expect("a section");
+    let text = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let text = text.expect("what to write into prometheus.yml");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("prometheus.yml"), text).expect("a new file");
+    fs::write(folder.path().join("alerts.yml"), read(ALERTS)).expect("a new file");
+    let said = promtool(&["check", "config", "prometheus.yml"], folder.path(), "");
+    assert!(said.contains("rules found"), "it does not name the alerts: {said}");
+    // Who does not answer is known by the name of its job alone.
+    assert!(text.contains("job_name: keyward\n") && read(ALERTS).contains("up{job=\"keyward\"}"));
+}
+
 /// The codes that expressions ask for: `code="a"` and `code=~"a|b"`.
 fn quoted_codes(text: &str) -> Vec<&str> {
     let begins = ["code=\"", "code=~\""];
