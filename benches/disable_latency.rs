@@ -47,7 +47,8 @@ fn measure() -> Result<(), Failure> {
     thread::spawn(move || upstream::serve(listener));
     let keys = keyring::make(2)?;
     let folder = folder.path().join("keyward");
-    let (_keyward, address) = keyward::start(&folder, None, address, &keys, None)?;
+    let (_keyward, address) =
+        keyward::start(keyward::TEMPLATE, &folder, None, address, &keys, None)?;
 
     let over = AtomicBool::new(false);
     let passed = AtomicU64::new(0);
