@@ -195,7 +195,7 @@ impl<'a> Store<'a> {
                 self.updated(&text, range, before, after)?
             }
             None => {
-                let edited = edit::remove(&text, place)?;
+                let edited = edit::remove(&text, &starts, place)?;
                 self.file.check(&edited).map_err(StoreError::Faults)?;
                 edited
             }
