@@ -18,6 +18,7 @@ use crate::config::{self, Config, Faulty, Keys, UpstreamTls};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::Roles;
 use crate::keys::format::{Hasher, KeyFormat};
+use crate::keys::memory::Memory;
 use crate::keys::store::{self, LoadedKeys};
 use crate::snapshot::{Shared, Snapshot};
 use crate::tls::upstreams::{self, LoadedUpstreams, Targets};
@@ -42,9 +43,11 @@ pub struct Loaded {
     pub targets: Arc<Targets>,
 }
 
-/// What TLS keeps from one reload to the next.
+/// What is kept from one reload to the next.
 #[derive(Clone, Default)]
 struct Lasting {
+    /// Of the key file. It takes as much memory as the file, so only who manages keys has it.
+    keys: Option<Memory>,
     tickets: Tickets,
     known: upstreams::Known,
 }
@@ -70,6 +73,12 @@ impl Reloader {
             watch: Watch::new(),
             seen: Fingerprint::default(),
         }
+    }
+
+    /// From now on reads no entry of the key file that is as it was, whether read here or by a store that has the same
+    /// memory.
+    pub fn remember_keys(&mut self) -> Memory {
+        self.lasting.keys.get_or_insert_default().clone()
     }
 
     /// Reads all files, as they were at one moment.
@@ -167,7 +176,7 @@ fn read(
         Err(Faulty { mut report, key_facts }) => {
             if let Some(known) = key_facts {
                 others_are(vec![known.keys.store.clone()]);
-                if let Err(faults) = load_keys(&known.keys, &known.roles) {
+                if let Err(faults) = load_keys(&known.keys, &known.roles, lasting.keys.as_ref()) {
                     report.merge(faults);
                 }
             }
@@ -178,7 +187,7 @@ fn read(
 
 /// Reads the files that a configuration without faults names.
 fn read_others(config: Config, lasting: &Lasting) -> Result<Parts, Report> {
-    let keys = load_keys(&config.keys, &config.roles);
+    let keys = load_keys(&config.keys, &config.roles, lasting.keys.as_ref());
     let tls = config.server.tls.as_ref();
     let now = Timestamp::now();
     let tls = tls.map(|tls| tls::load(tls, &lasting.tickets, now)).transpose();
@@ -261,10 +270,10 @@ fn handshakes(
     })
 }
 
-fn load_keys(keys: &Keys, roles: &Roles) -> Result<LoadedKeys, Report> {
+fn load_keys(keys: &Keys, roles: &Roles, memory: Option<&Memory>) -> Result<LoadedKeys, Report> {
     let hasher = Hasher::new(keys.pepper.clone());
     let format = KeyFormat::new(keys.prefix.clone());
-    store::load(&keys.store, roles, &hasher, &format)
+    store::load(&keys.store, roles, &hasher, &format, memory)
 }
 
 /// Says every warning.
@@ -287,4 +296,63 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[log]", old.log != new.log),
     ];
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::keys::actor::{Actor, Way};
+    use crate::keys::change::Change;
+    use crate::keys::store::{Store, Terms, Which};
+
+    const CONFIG: &str = "
+[keys]
+store = \"keys.toml\"
+[roles.viewer]
+[upstreams.app]
+endpoints = [\"http://127.0.0.1:9\"]
+";
+
+    #[test]
+    fn what_a_store_has_read_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, keys) = (folder.path().join("keyward.toml"), folder.path().join("keys.toml"));
+        fs::write(&config, CONFIG).unwrap();
+        let entry = |id: &str| {
+            let hash = Hasher::default().digest(id.as_bytes());
+            format!(
+                "[[keys]]\nid = \"{id}\"\nhash = \"{hash}\"\nlabel = \"{id}\"\nuser = \"alice\"\n\
+                 role = \"viewer\"\n"
+            )
+        };
+        fs::write(&keys, entry("key_a") + &entry("key_b")).unwrap();
+        fs::set_permissions(&keys, Permissions::from_mode(0o600)).unwrap();
+        let mut reloader = Reloader::new(&config);
+        let mut load = || reloader.load().unwrap_or_else(|report| panic!("{report}"));
+        let forgotten = [load().keys.records, load().keys.records];
+        assert!(!Arc::ptr_eq(&forgotten[0], &forgotten[1]), "only who asks for it remembers");
+
+        let memory = reloader.remember_keys();
+        let Loaded { config, keys: before, .. } =
+            reloader.load().unwrap_or_else(|report| panic!("{report}"));
+        let (hasher, format) = (Hasher::default(), KeyFormat::new(config.keys.prefix.clone()));
+        let (store, audit) = (&config.keys.store, &config.audit.file);
+        let store = Store::new(store, audit, &config.roles, &hasher, &format).remembering(&memory);
+        let read = store.load().unwrap_or_else(|report| panic!("{report}")).records;
+        assert!(Arc::ptr_eq(&read, &before.records));
+
+        let user = crate::identity::Label::new("carol").unwrap();
+        let by = Actor { way: Way::Api, user, key_id: None, address: None };
+        let terms = Terms { by: &by, expected: None, may_leave_no_admin: false };
+        let (which, change) = (Which::Exactly(&read[0].id), Change::Delete { force: true });
+        store.change(which, &change, terms).unwrap();
+        let after = reloader.load().unwrap_or_else(|report| panic!("{report}")).keys;
+        assert_eq!(*after.records, read[1..]);
+        assert_eq!(after.table.len(), 1);
+        let read = store.load().unwrap_or_else(|report| panic!("{report}")).records;
+        assert!(Arc::ptr_eq(&read, &after.records));
+    }
 }
