@@ -181,6 +181,7 @@ async fn control(
     let workers = server.control();
     loop {
         let snapshot = shared.current().load_full();
+        shared.free_retired();
         checks.follow(&snapshot.upstreams);
         names.follow(&snapshot.upstreams);
         tokio::select! {

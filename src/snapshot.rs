@@ -3,8 +3,8 @@
 //! What must agree lives under one swap: a request loads the snapshot once and keeps it to its end, so it
 //! never sees the routes of one generation with the keys of another.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -53,6 +53,9 @@ pub struct Shared {
     current: Arc<ArcSwap<Snapshot>>,
     endpoints: Registry,
     reloads: Reloads,
+    /// Generations that requests may still have. Who lets go of one last frees all its keys, which takes longer than
+    /// thousands of requests: that shall be no worker.
+    retired: Mutex<Vec<Arc<Snapshot>>>,
 }
 
 /// What came of reloads.
@@ -118,7 +121,7 @@ impl Shared {
         let endpoints = Registry::default();
         let first = Snapshot::new(config, keys, tls, targets, &endpoints, 1);
         let current = Arc::new(ArcSwap::from_pointee(first));
-        Self { current, endpoints, reloads: Reloads::new() }
+        Self { current, endpoints, reloads: Reloads::new(), retired: Mutex::default() }
     }
 
     /// What came of reloads.
@@ -141,9 +144,17 @@ impl Shared {
     ) -> u64 {
         let generation = self.current.load().generation + 1;
         let next = Snapshot::new(config, keys, tls, targets, &self.endpoints, generation);
-        self.current.store(Arc::new(next));
+        let before = self.current.swap(Arc::new(next));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.reloads.took();
         generation
+    }
+
+    /// Frees the generations that no request has any more. To be called now and then, by no worker.
+    pub fn free_retired(&self) {
+        // Nobody can take one again that nobody has.
+        let is_held = |retired: &Arc<Snapshot>| Arc::strong_count(retired) > 1;
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(is_held);
     }
 }
 

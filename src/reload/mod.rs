@@ -316,11 +316,10 @@ store = \"keys.toml\"
 endpoints = [\"http://127.0.0.1:9\"]
 ";
 
-    #[test]
-    fn what_a_store_has_read_is_not_read_again() {
+    /// A configuration with two keys.
+    fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let (config, keys) = (folder.path().join("keyward.toml"), folder.path().join("keys.toml"));
-        fs::write(&config, CONFIG).unwrap();
+        fs::write(folder.path().join("keyward.toml"), CONFIG).unwrap();
         let entry = |id: &str| {
             let hash = Hasher::default().digest(id.as_bytes());
             format!(
@@ -328,16 +327,41 @@ endpoints = [\"http://127.0.0.1:9\"]
                  role = \"viewer\"\n"
             )
         };
+        let keys = folder.path().join("keys.toml");
         fs::write(&keys, entry("key_a") + &entry("key_b")).unwrap();
         fs::set_permissions(&keys, Permissions::from_mode(0o600)).unwrap();
-        let mut reloader = Reloader::new(&config);
-        let mut load = || reloader.load().unwrap_or_else(|report| panic!("{report}"));
-        let forgotten = [load().keys.records, load().keys.records];
+        folder
+    }
+
+    fn load(reloader: &mut Reloader) -> Loaded {
+        reloader.load().unwrap_or_else(|report| panic!("{report}"))
+    }
+
+    #[test]
+    fn a_generation_is_freed_by_who_is_asked_to() {
+        let folder = folder();
+        let mut reloader = Reloader::new(&folder.path().join("keyward.toml"));
+        let Loaded { config, keys, tls, targets } = load(&mut reloader);
+        let shared = Shared::new(config, keys.table, tls, targets);
+        let held = shared.current().load_full();
+        let first = Arc::downgrade(&held);
+        assert!(reloader.reload(&shared));
+        shared.free_retired();
+        drop(held);
+        assert!(first.upgrade().is_some(), "the last who held it did not free it");
+        shared.free_retired();
+        assert!(first.upgrade().is_none());
+    }
+
+    #[test]
+    fn what_a_store_has_read_is_not_read_again() {
+        let folder = folder();
+        let mut reloader = Reloader::new(&folder.path().join("keyward.toml"));
+        let forgotten = [load(&mut reloader).keys.records, load(&mut reloader).keys.records];
         assert!(!Arc::ptr_eq(&forgotten[0], &forgotten[1]), "only who asks for it remembers");
 
         let memory = reloader.remember_keys();
-        let Loaded { config, keys: before, .. } =
-            reloader.load().unwrap_or_else(|report| panic!("{report}"));
+        let Loaded { config, keys: before, .. } = load(&mut reloader);
         let (hasher, format) = (Hasher::default(), KeyFormat::new(config.keys.prefix.clone()));
         let (store, audit) = (&config.keys.store, &config.audit.file);
         let store = Store::new(store, audit, &config.roles, &hasher, &format).remembering(&memory);
@@ -349,7 +373,7 @@ endpoints = [\"http://127.0.0.1:9\"]
         let terms = Terms { by: &by, expected: None, may_leave_no_admin: false };
         let (which, change) = (Which::Exactly(&read[0].id), Change::Delete { force: true });
         store.change(which, &change, terms).unwrap();
-        let after = reloader.load().unwrap_or_else(|report| panic!("{report}")).keys;
+        let after = load(&mut reloader).keys;
         assert_eq!(*after.records, read[1..]);
         assert_eq!(after.table.len(), 1);
         let read = store.load().unwrap_or_else(|report| panic!("{report}")).records;
