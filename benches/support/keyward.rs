@@ -17,7 +17,8 @@ pub(crate) fn program() -> OsString {
     env::var_os("KEYWARD").unwrap_or_else(|| env!("CARGO_BIN_EXE_keyward").into())
 }
 
-const TEMPLATE: &str = include_str!("../peers/keyward.toml");
+/// The configuration, to be rendered.
+pub(crate) const TEMPLATE: &str = include_str!("../peers/keyward.toml");
 
 /// What the rendered configuration is called.
 pub(crate) const CONFIG: &str = "keyward.toml";
