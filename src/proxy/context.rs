@@ -40,6 +40,8 @@ pub struct RequestContext {
     connection: Rc<ConnectionInfo>,
     generation: Generation,
     started: Instant,
+    /// The same, in microseconds since the Unix epoch.
+    started_unix_micros: u64,
     request_id: HeaderValue,
     /// Whose request it is, as a peer says whose word is taken; `None` where it is the peer's own.
     client: Option<IpAddr>,
@@ -105,6 +107,7 @@ impl RequestContext {
         }
         Box::new(Self {
             started,
+            started_unix_micros: proxy.clock.unix_micros(started),
             attempt_started: started,
             request_id: foreign.unwrap_or_else(|| proxy.request_ids.make()),
             client,
@@ -166,7 +169,7 @@ impl RequestContext {
 
     /// Whole seconds since the Unix epoch, at the start of the request.
     pub(super) fn started_unix_s(&self) -> i64 {
-        self.proxy.unix_s(self.started)
+        (self.started_unix_micros / 1_000_000) as i64
     }
 
     /// Whether the peer's word for others is taken.
@@ -182,8 +185,7 @@ impl RequestContext {
     pub(super) fn saw_key(&mut self, found: Found<'_>) {
         let (_, routes) = self.generation.for_record();
         let place = self.proxy.in_flight.enter(found, routes, &self.connection);
-        let begun = self.proxy.clock.unix_micros(self.started);
-        place.key().usage().begin(begun, self.client(), self.route);
+        place.key().usage().begin(self.started_unix_micros, self.client(), self.route);
         self.place = Some(place);
     }
 
@@ -204,12 +206,15 @@ impl RequestContext {
     }
 
     pub(super) fn saw_status(&mut self, status: StatusCode) {
-        if let Some(endpoint) = &self.endpoint {
-            let latency = self.connection.now().saturating_duration_since(self.attempt_started);
-            self.proxy.measures.answered(endpoint.place(), latency);
-        }
         self.status = Some(status);
-        self.upstream = self.upstream_started.map(|started| self.connection.now() - started);
+        let (Some(endpoint), Some(began)) = (&self.endpoint, self.upstream_started) else { return };
+        let now = self.connection.now();
+        let upstream = now.saturating_duration_since(began);
+        let is_first = began == self.attempt_started;
+        let latency =
+            if is_first { upstream } else { now.saturating_duration_since(self.attempt_started) };
+        self.proxy.measures.answered(endpoint.place(), latency);
+        self.upstream = Some(upstream);
     }
 
     /// Whether it is a call of gRPC: a stream of messages, which may be silent between two.

@@ -47,9 +47,9 @@ pub(super) struct KeyInUse {
     /// As the newest table says.
     expires_unix_s: Cell<Option<i64>>,
     /// How many requests of it are in flight here.
-    requests: Cell<usize>,
+    requests: Cell<u32>,
     /// How many that were by the last report.
-    reported: Cell<usize>,
+    reported: Cell<u32>,
     usage: UsageCell,
 }
 
@@ -72,7 +72,7 @@ impl KeyInUse {
 
     /// What is new since the last report, if anything is.
     fn report(&self, now: Timestamp) -> Option<Report> {
-        let in_flight = self.requests.get() as i64 - self.reported.get() as i64;
+        let in_flight = i64::from(self.requests.get()) - i64::from(self.reported.get());
         if in_flight == 0 && self.usage.is_empty() {
             return None;
         }

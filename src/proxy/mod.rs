@@ -87,8 +87,9 @@ pub struct Proxy {
     pub pipes: Rc<Pipes>,
 }
 
-/// How often a worker reports what became of keys.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a worker reports what became of keys: a report costs as much as a few requests of the key. Whoever asks
+/// has all workers report at once.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Proxy {
     /// For a worker that writes to `log` and reports to `reports`; `tunnels` counts those of all workers.

@@ -19,15 +19,57 @@ pub struct UsageCell {
     new: RefCell<New>,
 }
 
+/// Small, for it is not in the cache when a key is used: a cell takes as many reads of memory as it has lines.
 #[derive(Debug, Default)]
 struct New {
-    requests: [u64; 6],
+    requests: [u32; 6],
     bytes_in: u64,
     bytes_out: u64,
     /// In microseconds since the Unix epoch.
-    last: Option<(u64, IpAddr, Option<usize>)>,
-    clients: Ranking<IpAddr>,
-    routes: Ranking<Option<usize>>,
+    last: Option<(u64, IpAddr, Place)>,
+    clients: Few<IpAddr>,
+    routes: Few<Place>,
+}
+
+/// The place of a route, or the last number there is.
+type Place = u32;
+
+fn place_of(route: Option<usize>) -> Place {
+    route.and_then(|route| Place::try_from(route).ok()).unwrap_or(Place::MAX)
+}
+
+/// What is counted by name, where most keys are used from one place for one thing.
+#[derive(Debug)]
+struct Few<K> {
+    first: Option<(K, u32)>,
+    others: Option<Box<Ranking<K>>>,
+}
+
+impl<K> Default for Few<K> {
+    fn default() -> Self {
+        Self { first: None, others: None }
+    }
+}
+
+impl<K: PartialEq> Few<K> {
+    fn add(&mut self, name: K) {
+        match &mut self.first {
+            None => self.first = Some((name, 1)),
+            Some((first, count)) if *first == name => *count += 1,
+            Some(_) => self.others.get_or_insert_default().add(name, 1),
+        }
+    }
+
+    /// All of it, with other names.
+    fn ranking<L: PartialEq>(self, name: impl Fn(K) -> L) -> Ranking<L> {
+        let others = self.others.map(|others| *others).unwrap_or_default();
+        let mut ranking = Ranking { others: others.others, ..Ranking::default() };
+        let first = self.first.map(|(first, count)| (first, u64::from(count)));
+        for (known, count) in first.into_iter().chain(others.named) {
+            ranking.add(name(known), count);
+        }
+        ranking
+    }
 }
 
 /// A request that has ended.
@@ -58,7 +100,7 @@ impl UsageCell {
 
     /// A request begins, at `unix_micros`.
     pub fn begin(&self, unix_micros: u64, client: IpAddr, route: Option<usize>) {
-        self.new.borrow_mut().last = Some((unix_micros, client, route));
+        self.new.borrow_mut().last = Some((unix_micros, client, place_of(route)));
     }
 
     /// A request has ended.
@@ -68,8 +110,8 @@ impl UsageCell {
         new.requests[class] += 1;
         new.bytes_in += ended.bytes_in;
         new.bytes_out += ended.bytes_out;
-        new.clients.add(ended.client, 1);
-        new.routes.add(ended.route, 1);
+        new.clients.add(ended.client);
+        new.routes.add(place_of(ended.route));
     }
 
     /// Whether there is nothing to report.
@@ -81,20 +123,21 @@ impl UsageCell {
     /// Takes all that was counted; what ended did so in the hour of `now`.
     pub fn take(&self, now: Timestamp) -> Tally {
         let new = self.new.take();
-        let pattern = |place: usize| self.routes.routes()[place].pattern().to_owned();
+        let pattern = |place: Place| {
+            let route = self.routes.routes().get(place as usize);
+            route.map(|route| route.pattern().to_owned())
+        };
         let last = new.last.map(|(unix_micros, client, route)| Use {
             at: Timestamp::from_microsecond(unix_micros as i64).unwrap_or(now),
             client,
-            route: route.map(pattern),
+            route: pattern(route),
         });
-        let mut routes = Ranking { others: new.routes.others, ..Ranking::default() };
-        for (place, count) in new.routes.named {
-            routes.add(place.map(pattern), count);
-        }
-        let requests = new.requests.iter().sum();
-        let hour = Hour { requests, clients: new.clients, routes };
+        let counts = new.requests.map(u64::from);
+        let requests = counts.iter().sum();
+        let clients = new.clients.ranking(|client| client);
+        let hour = Hour { requests, clients, routes: new.routes.ranking(pattern) };
         Tally {
-            requests: new.requests,
+            requests: counts,
             bytes_in: new.bytes_in,
             bytes_out: new.bytes_out,
             last_of_previous: last.clone().filter(|_| self.is_previous),

@@ -11,7 +11,9 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{
+    self, BufRead, BufReader, BufWriter, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _,
+};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +59,20 @@ struct Open {
     read: u64,
     /// How long it was when it last had one line a key.
     compact: u64,
+}
+
+/// All that the file holds at the hour `now`; nothing if there is none.
+pub(super) fn load(path: &Path, now: u64) -> io::Result<Tallies> {
+    let mut tallies = Tallies::new();
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(tallies),
+        opened => opened?,
+    };
+    // Nobody is in the midst of a line then.
+    file.lock_shared()?;
+    read_lines(BufReader::new(&file), &mut tallies)?;
+    tallies.values_mut().for_each(|tally| tally.forget_before(now));
+    Ok(tallies)
 }
 
 impl UsageFile {
@@ -260,6 +276,8 @@ mod tests {
         let mut third = Process::on(folder.path());
         third.adds(&[("key_c", 5)]);
         third.knows(&[("key_a", 11), ("key_b", 2), ("key_c", 5)]);
+        assert_eq!(load(third.0.path(), 0).unwrap(), third.1);
+        assert_eq!(load(&folder.path().join("none"), 0).unwrap(), Tallies::new());
         let mode = fs::metadata(third.0.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, MODE);
     }

@@ -1,6 +1,6 @@
 //! What becomes of each key: when, from where and for what it was last used, and how often.
 //!
-//! Each worker counts in cells of its own ([`cell`]) and reports what is new every second; [`recorder`] adds the reports
+//! Each worker counts in cells of its own ([`cell`]) and reports what is new every few seconds; [`recorder`] adds the reports
 //! of all workers up, and keeps the sums in a [`file`](mod@file) beside the keys. Every step adds [`Tally`]s, so that nothing is
 //! lost or counted twice in whatever order they come, from several processes too.
 //!
@@ -10,8 +10,10 @@ pub mod cell;
 mod file;
 pub mod recorder;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -151,6 +153,16 @@ impl Tally {
         }
         recent
     }
+}
+
+/// What the file at `path` tells of every key, by id; nothing if there is none. It may be some [`UsageFile::interval`] old.
+///
+/// [`UsageFile::interval`]: crate::config::UsageFile::interval
+///
+/// # Errors
+/// It cannot be read.
+pub fn load(path: &Path) -> io::Result<HashMap<Box<str>, Tally>> {
+    file::load(path, hour_of(Timestamp::now()))
 }
 
 /// The later of two uses.

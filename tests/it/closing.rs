@@ -274,7 +274,13 @@ fn a_key_holds_nothing_open_behind_its_expiry() {
 
 #[test]
 fn a_secret_before_a_rotation_holds_nothing_open_behind_its_grace() {
-    let (stage, _, [alice, bob]) = stage();
+    // One worker has both secrets of one key in use.
+    let (app, _go_on) = app();
+    let (stage, [alice, bob]) = Stage::new(app, |setup| {
+        setup.replace("server", "listen = [\"127.0.0.1:0\"]\nworkers = 1");
+        setup.routes(ROUTES);
+        [setup.key("alice", "viewer"), setup.key("bob", "viewer")]
+    });
     let mut old = open_tunnel(&stage.kw, &alice);
     let rotated = alice.clone().with_key("it-another-secret-of-alice");
     let later = Timestamp::now() + SignedDuration::from_hours(1);

@@ -3,7 +3,7 @@
 //!
 //! Never here: what is observed while it lasts.
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{CLIENT_LEFT, RequestContext};
 use crate::identity::Identity;
@@ -13,7 +13,7 @@ use crate::usage::cell as usage;
 
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        let ended = self.connection.now();
+        let duration = self.connection.now().saturating_duration_since(self.started);
         if self.code.is_none() {
             self.code = self.end().map(|end| end.problem().code);
         }
@@ -22,7 +22,7 @@ impl Drop for RequestContext {
         }
         let status = self.status.map(|status| status.as_u16());
         if !self.proxy.log.is_off() {
-            self.record(status, ended);
+            self.record(status, duration);
         }
         if let Some(place) = self.place.take() {
             place.key().usage().end(usage::Ended {
@@ -34,7 +34,6 @@ impl Drop for RequestContext {
             });
             self.proxy.in_flight.leave(&place);
         }
-        let duration = ended.saturating_duration_since(self.started);
         let ended = cell::Ended { route: self.route, status, code: self.code, duration };
         self.proxy.measures.end(self.generation.for_record().1, ended);
     }
@@ -45,13 +44,13 @@ impl RequestContext {
         self.upload.as_ref().map_or(self.tunnelled_in, |upload| upload.bytes())
     }
 
-    fn record(&self, status: Option<u16>, ended: Instant) {
+    fn record(&self, status: Option<u16>, duration: Duration) {
         let (redactor, routes) = self.generation.for_record();
         let target = self.line.as_ref().and_then(|(_, uri)| uri.path_and_query());
         let identity = self.place.as_ref().map(|place| &**place.key().identity());
         let named = self.client.map(|client| client.to_string());
         self.proxy.log.write(&Record {
-            time: UNIX_EPOCH + Duration::from_micros(self.proxy.clock.unix_micros(self.started)),
+            time: UNIX_EPOCH + Duration::from_micros(self.started_unix_micros),
             request_id: self.request_id_str(),
             client: named.as_deref().unwrap_or(self.connection.peer().via().address()),
             method: self.line.as_ref().map(|(method, _)| redactor.text(method.as_str().as_bytes())),
@@ -65,7 +64,7 @@ impl RequestContext {
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.name()),
             bytes_in: self.bytes_in(),
             bytes_out: self.bytes_out,
-            duration: ended.saturating_duration_since(self.started),
+            duration,
             upstream: self.upstream,
         });
     }
