@@ -259,7 +259,7 @@ fn a_diff_shows_what_a_reload_would_change() {
     let json = folder.json(&arguments);
     assert_eq!((&json["from"], &json["to"]), (&"keyward.toml".into(), &"new.toml".into()));
     let changes = json["changes"].as_array().expect("a list");
-    assert_eq!(changes.len(), 8);
+    assert_eq!(changes.len(), 9);
     let workers = changes.iter().find(|change| change["name"] == "[server] workers");
     assert_eq!(
         workers,
