@@ -18,7 +18,7 @@ use crate::reload::{self, Loaded, Reloader};
 use crate::server::control::Control;
 use crate::server::metrics::Metrics;
 use crate::server::{self, Server};
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::Shared;
 use crate::systemd;
 use crate::takeover::{Handover, Predecessor, Successor};
 use crate::telemetry::Format;
@@ -196,7 +196,7 @@ async fn control(
             },
             _ = signals.hangup.recv() => {
                 if reloader.reload(shared) {
-                    settle(snapshot, &workers).await;
+                    workers.close_revoked().await;
                 }
             }
             _ = signals.reopen.recv() => {
@@ -208,19 +208,11 @@ async fn control(
     }
 }
 
-/// Reloads if a file has changed.
+/// Reloads if a file has changed. What a key held open that is no longer good ends with that.
 async fn look(reloader: &mut Reloader, shared: &Shared, workers: &Control) {
-    let before = shared.current().load_full();
     if reloader.look(shared) {
-        settle(before, workers).await;
+        workers.close_revoked().await;
     }
-}
-
-/// Behind a swap: ends what a key held open that is no longer good. All workers have let go of the generation `before`
-/// then, so that it is freed here: with many keys that takes longer than a request should wait.
-async fn settle(before: Arc<Snapshot>, workers: &Control) {
-    workers.close_revoked().await;
-    drop(before);
 }
 
 /// Starts the program once more, to take over.
