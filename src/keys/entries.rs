@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::KeyRecord;
 use super::format::{Digest, START_MAX_BYTES};
-use super::memory::Memory;
+use super::memory::{Memory, Recalled};
 use super::pieces;
 use crate::diagnostics::Fault;
 use crate::identity::{KeyId, Label, NameError, RoleName, UserName};
@@ -66,6 +66,8 @@ pub(super) struct Read {
     pub(super) records: Arc<[KeyRecord]>,
     /// Where each entry begins.
     pub(super) starts: Vec<usize>,
+    /// What the memory says of them.
+    pub(super) recalled: Option<Recalled>,
 }
 
 /// Reads `text` entry by entry, but none that `memory` knows. `None` if anything is odd about it: [`parse`] tells what.
@@ -77,11 +79,12 @@ pub(super) fn read(text: &str, memory: Option<&Memory>) -> Option<Read> {
     if !is_silent || entries.is_empty() {
         return None;
     }
-    let records = match memory {
-        Some(memory) => memory.read(&entries, record)?,
-        None => entries.into_iter().map(record).collect::<Option<_>>()?,
+    let Some(memory) = memory else {
+        let records = entries.into_iter().map(record).collect::<Option<_>>()?;
+        return Some(Read { records, starts, recalled: None });
     };
-    Some(Read { records, starts })
+    let recalled = memory.read(&entries, record)?;
+    Some(Read { records: Arc::clone(recalled.records()), starts, recalled: Some(recalled) })
 }
 
 /// Reads the one entry that `text` is.

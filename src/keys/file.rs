@@ -95,10 +95,10 @@ impl KeyFile<'_> {
 
     /// The keys in `text`, if it has no fault, and where the entry of each begins.
     pub(super) fn check_with_places(&self, text: &str) -> Result<(LoadedKeys, Vec<usize>), Report> {
-        if let Some(Read { records, starts }) = entries::read(text, self.memory)
-            && let Ok(table) = self.table(&records)
+        if let Some(read) = entries::read(text, self.memory)
+            && let Some(table) = self.table_of(&read)
         {
-            return Ok((LoadedKeys { records, table }, starts));
+            return Ok((LoadedKeys { records: read.records, table }, read.starts));
         }
         let (entries, mut faults) = entries::parse(text);
         let (records, places): (Vec<_>, Vec<_>) =
@@ -117,6 +117,14 @@ impl KeyFile<'_> {
                 Err(Report::error(Source { path: self.path.to_owned(), text }, faults))
             }
         }
+    }
+
+    fn table_of(&self, read: &Read) -> Option<KeyTable> {
+        let Some(recalled) = &read.recalled else { return self.table(&read.records).ok() };
+        let shared = recalled.table(self.roles, self.hasher, self.format);
+        let table = shared.or_else(|| self.table(&read.records).ok())?;
+        recalled.keep(&table, self.roles);
+        Some(table)
     }
 
     fn table(&self, records: &[KeyRecord]) -> Result<KeyTable, Vec<TableError>> {

@@ -46,7 +46,7 @@ pub struct Loaded {
 /// What is kept from one reload to the next.
 #[derive(Clone, Default)]
 struct Lasting {
-    /// Of the key file. It takes as much memory as the file, so only who manages keys has it.
+    /// Of the key file. It has every record, so only a process in which keys are managed remembers.
     keys: Option<Memory>,
     tickets: Tickets,
     known: upstreams::Known,
@@ -378,5 +378,20 @@ endpoints = [\"http://127.0.0.1:9\"]
         assert_eq!(after.table.len(), 1);
         let read = store.load().unwrap_or_else(|report| panic!("{report}")).records;
         assert!(Arc::ptr_eq(&read, &after.records));
+    }
+
+    #[test]
+    fn keys_that_are_as_they_were_have_the_roles_of_now() {
+        let folder = folder();
+        let path = folder.path().join("keyward.toml");
+        let mut reloader = Reloader::new(&path);
+        reloader.remember_keys();
+        let digest = *Hasher::default().digest(b"key_a").as_bytes();
+        for roles in ["[roles.viewer]", "[roles.viewer]", "[roles.admin]\n[roles.viewer]"] {
+            fs::write(&path, CONFIG.replace("[roles.viewer]", roles)).unwrap();
+            let Loaded { config, keys, .. } = load(&mut reloader);
+            let role = keys.table.lookup_digest(&digest, 0).unwrap().identity().role();
+            assert_eq!(role, &**config.roles.find("viewer").unwrap(), "{roles}");
+        }
     }
 }
