@@ -53,7 +53,8 @@ fn measure() -> Result<(), Failure> {
     thread::spawn(move || serve(listener));
     let keys = keyring::make(2)?;
     let folder = folder.path().join("keyward");
-    let (_keyward, address) = keyward::start(&folder, None, address, &keys, None)?;
+    let (_keyward, address) =
+        keyward::start(keyward::TEMPLATE, &folder, None, address, &keys, None)?;
     let config = folder.join(keyward::CONFIG);
     let text = fs::read_to_string(&config)?;
     replace(&config, &text.replacen(ROUTE, &format!("{ROUTE}{UPGRADES}"), 1))?;

@@ -48,7 +48,8 @@ fn measure() -> Result<(), Failure> {
     thread::spawn(move || upstream::serve(listener));
     let keys = keyring::make(settings::number("KEYS", 2, MAX_KEYS)?.max(2) as usize)?;
     let folder = folder.path().join("keyward");
-    let (_keyward, address) = keyward::start(&folder, None, address, &keys, None)?;
+    let (_keyward, address) =
+        keyward::start(keyward::TEMPLATE, &folder, None, address, &keys, None)?;
 
     let over = AtomicBool::new(false);
     let passed = AtomicU64::new(0);

@@ -121,10 +121,10 @@ fn worker(folder: &Path, log: &AccessLog) -> Result<(Rc<Proxy>, Rc<ConnectionInf
     let config = folder.join("keyward.toml");
     fs::write(&config, CONFIG)?;
     fs::write(folder.join("keys.toml"), (0..KEYS).map(entry).collect::<String>())?;
-    let Loaded { config, keys, tls, targets } = reload::load(&config)?;
+    let Loaded { config, keys, handshakes } = reload::load(&config)?;
     let peer = "127.0.0.1:4711".parse()?;
     let connection = ConnectionInfo::new(peer, Proto::Http);
-    let shared = Shared::new(config, keys.table, tls, targets);
+    let shared = Shared::new(config, keys, handshakes);
     let tunnels = Arc::default();
     let proxy = Proxy::new(shared.current(), tunnels, log.worker(), Reports::off())
         .map_err(io::Error::other)?;

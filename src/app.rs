@@ -4,7 +4,7 @@
 //! own threads (see [`server`]).
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::admin::{self, Admin};
 use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, UsageFile as Kept};
 use crate::diagnostics::Report;
+use crate::reload::request::{self, Requests};
 use crate::reload::{self, Loaded, Reloader};
 use crate::server::control::Control;
+use crate::server::listeners::Listeners;
 use crate::server::metrics::Metrics;
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
@@ -54,6 +57,9 @@ pub struct App {
     signals: Signals,
     shared: Arc<Shared>,
     server: Server,
+    admin: Option<Admin>,
+    /// What the admin listener wants to be in force.
+    requests: Requests,
     log: AccessLog,
     usage: Usage,
     recorder: Recorder,
@@ -72,7 +78,7 @@ impl App {
     ) -> Result<Self, StartError> {
         let (predecessor, handed_over) = Predecessor::find()?.unzip();
         let mut reloader = Reloader::new(path);
-        let Loaded { config, keys, tls, targets } = reloader.load().map_err(StartError::Faults)?;
+        let Loaded { config, keys, handshakes } = reloader.load().map_err(StartError::Faults)?;
         start_events(&config)?;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -81,13 +87,23 @@ impl App {
         let Kept { path, interval } = &config.keys.usage;
         let (usage, reports, recorder) = recorder::start(path.as_deref(), *interval)?;
         let (count, routes) = (keys.records.len(), config.routes.routes().len());
-        let shared = Arc::new(Shared::new(config, keys.table, tls, targets));
-        let server = server::start(&shared, &log, &reports, handed_over.unwrap_or_default())?;
+        let mut sockets = Listeners::new(handed_over.unwrap_or_default())?;
+        let for_admin = config.admin.as_ref().map(|admin| sockets.listen(admin.listen));
+        let for_admin = for_admin.transpose()?;
+        let shared = Arc::new(Shared::new(config, keys, handshakes));
+        let server = server::start(&shared, &log, &reports, sockets)?;
+        let (reloads, requests) = request::channel();
+        let memory = reloader.key_memory();
+        let start_admin = |socket| admin::start(socket, Arc::clone(&shared), reloads, memory);
+        let admin = for_admin.map(start_admin).transpose()?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
         }
         for address in server.redirecting() {
             tracing::info!(%address, "redirecting to https");
+        }
+        if let Some(admin) = &admin {
+            tracing::info!(address = %admin.address(), "managing keys");
         }
         match predecessor {
             None => systemd::ready(),
@@ -97,7 +113,18 @@ impl App {
                 tracing::info!("took over");
             }
         }
-        Ok(Self { runtime, signals, server, log, usage, recorder, shared, reloader })
+        Ok(Self {
+            runtime,
+            signals,
+            server,
+            admin,
+            requests,
+            log,
+            usage,
+            recorder,
+            shared,
+            reloader,
+        })
     }
 
     /// Where it serves.
@@ -126,16 +153,30 @@ impl App {
     /// # Errors
     /// What the system refused; the access log's last lines could not be written.
     pub fn run(self) -> io::Result<()> {
-        let Self { runtime, mut signals, shared, server, log, recorder, mut reloader, .. } = self;
-        let end = runtime.block_on(control(&mut signals, &mut reloader, &shared, &server, &log));
+        let Self { runtime, mut signals, shared, server, admin, log, recorder, .. } = self;
+        let (mut reloader, requests) = (self.reloader, self.requests);
+        let listening = Listening { server: &server, admin: admin.as_ref() };
+        let end = runtime.block_on(control(
+            &mut signals,
+            &mut reloader,
+            requests,
+            &shared,
+            &listening,
+            &log,
+        ));
         let timeouts = shared.current().load().config.server.timeouts.clone();
         let longest = match end {
             End::Asked => {
                 systemd::stopping();
                 tracing::info!("stopping: no new connections, requests in flight end");
+                admin.iter().for_each(Admin::ending);
                 timeouts.shutdown
             }
-            End::Succeeded => timeouts.takeover,
+            End::Succeeded => {
+                // The next one has the same socket, and what is changed there is in force.
+                admin.iter().for_each(Admin::close);
+                timeouts.takeover
+            }
         };
         let cut = runtime.block_on(async {
             let workers = server.control();
@@ -149,6 +190,7 @@ impl App {
                 }
             }
         })?;
+        admin.map_or(Ok(()), Admin::stop)?;
         // A name that is just being looked up must not hold up the end.
         runtime.shutdown_background();
         recorder.finish(USAGE_PATIENCE);
@@ -169,16 +211,34 @@ enum End {
     Succeeded,
 }
 
+/// What listens.
+struct Listening<'a> {
+    server: &'a Server,
+    admin: Option<&'a Admin>,
+}
+
+impl Listening<'_> {
+    /// Every socket, for a process that takes over.
+    fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        let mut sockets = self.server.sockets()?;
+        if let Some(admin) = self.admin {
+            sockets.push(admin.socket()?);
+        }
+        Ok(sockets)
+    }
+}
+
 async fn control(
     signals: &mut Signals,
     reloader: &mut Reloader,
+    mut requests: Requests,
     shared: &Shared,
-    server: &Server,
+    listening: &Listening<'_>,
     log: &AccessLog,
 ) -> End {
     let (mut checks, mut names) = (HealthChecks::default(), Names::default());
     let mut handover: Option<Handover> = None;
-    let workers = server.control();
+    let workers = listening.server.control();
     loop {
         let snapshot = shared.current().load_full();
         shared.free_retired();
@@ -186,7 +246,7 @@ async fn control(
         names.follow(&snapshot.upstreams);
         tokio::select! {
             () = signals.end.recv() => return End::Asked,
-            _ = signals.upgrade.recv() => begin(&mut handover, server),
+            _ = signals.upgrade.recv() => begin(&mut handover, listening),
             outcome = outcome(&mut handover) => match outcome.and_then(succeed) {
                 Ok(()) => return End::Succeeded,
                 Err(error) => {
@@ -198,6 +258,10 @@ async fn control(
                 if reloader.reload(shared) {
                     workers.close_revoked().await;
                 }
+            }
+            asked = requests.next() => {
+                look(reloader, shared, &workers).await;
+                asked.answer(shared);
             }
             _ = signals.reopen.recv() => {
                 log.reopen();
@@ -216,13 +280,13 @@ async fn look(reloader: &mut Reloader, shared: &Shared, workers: &Control) {
 }
 
 /// Starts the program once more, to take over.
-fn begin(handover: &mut Option<Handover>, server: &Server) {
+fn begin(handover: &mut Option<Handover>, listening: &Listening<'_>) {
     if handover.is_some() {
         tracing::warn!("a new process is just about to take over; it is not started twice");
         return;
     }
     tracing::info!("starting a new process, to take over");
-    match server.sockets().and_then(Handover::begin) {
+    match listening.sockets().and_then(Handover::begin) {
         Ok(begun) => *handover = Some(begun),
         Err(error) => {
             tracing::error!(%error, "no new process could be started; this one goes on serving");

@@ -126,7 +126,7 @@ name!(
 );
 
 /// How far a role may manage keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AdminScope {
     /// No keys.
     #[default]
@@ -161,6 +161,11 @@ impl Role {
     /// Whether this role, or one it inherits from, is in `required`.
     pub fn passes(&self, required: RoleSet) -> bool {
         self.passes_as.0 & required.0 != 0
+    }
+
+    /// Whether whoever has `other` may do nothing, on any route and with any key, that this role may not.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.passes_as.0 & !self.passes_as.0 == 0 && other.admin <= self.admin
     }
 }
 

@@ -52,6 +52,7 @@ pub mod upstream;
 pub mod usage;
 
 // Around it.
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod reload;

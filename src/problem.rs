@@ -21,6 +21,15 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
 }
 
+/// What is wrong with one value of a request.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FieldFault {
+    /// The member of the body, the parameter or the header field.
+    pub field: Cow<'static, str>,
+    /// What is wrong with it and what to do, for people.
+    pub message: String,
+}
+
 /// The members of RFC 9457 §3.1, and ours behind them.
 #[derive(serde::Serialize)]
 struct Body<'a> {
@@ -32,11 +41,18 @@ struct Body<'a> {
     code: &'a str,
     request_id: &'a str,
     realm: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldFault],
 }
 
 impl Problem {
     /// The answer's body.
     pub fn body(&self, request_id: &str, realm: &str) -> Bytes {
+        self.body_with(request_id, realm, &[])
+    }
+
+    /// The same, with what is wrong with single values.
+    pub fn body_with(&self, request_id: &str, realm: &str, errors: &[FieldFault]) -> Bytes {
         let body = Body {
             r#type: format!("urn:keyward:problem:{}", self.code),
             title: self.title,
@@ -46,6 +62,7 @@ impl Problem {
             code: self.code,
             request_id,
             realm,
+            errors,
         };
         let mut text = serde_json::to_vec(&body).expect("text and numbers become JSON");
         // For people, whose prompt comes behind it.

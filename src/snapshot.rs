@@ -12,6 +12,8 @@ use jiff::Timestamp;
 use crate::auth::challenge::Challenges;
 use crate::auth::credentials::KeySources;
 use crate::config::Config;
+use crate::keys::KeyRecord;
+use crate::keys::store::LoadedKeys;
 use crate::keys::table::KeyTable;
 use crate::redact::Redactor;
 use crate::tls::ServerConfig;
@@ -29,8 +31,12 @@ pub struct Snapshot {
     pub config: Config,
     /// Every key.
     pub keys: KeyTable,
+    /// What is kept of every key, for those who manage them; empty where nobody does.
+    pub records: Arc<[KeyRecord]>,
     /// What TLS handshakes need; without it requests come in clear.
     pub tls: Option<Arc<ServerConfig>>,
+    /// What handshakes with those who manage keys need.
+    pub admin_tls: Option<Arc<ServerConfig>>,
     /// And those with endpoints.
     pub targets: Arc<Targets>,
     /// Where requests carry their key.
@@ -47,12 +53,25 @@ pub struct Snapshot {
     pub redactor: Arc<Redactor>,
 }
 
+/// What handshakes need, to whomever.
+#[derive(Debug)]
+pub struct Handshakes {
+    /// With clients; without it requests come in clear.
+    pub server: Option<Arc<ServerConfig>>,
+    /// With those who manage keys.
+    pub admin: Option<Arc<ServerConfig>>,
+    /// With endpoints.
+    pub targets: Arc<Targets>,
+}
+
 /// The current snapshot, and what outlives it.
 #[derive(Debug)]
 pub struct Shared {
     current: Arc<ArcSwap<Snapshot>>,
     endpoints: Registry,
     reloads: Reloads,
+    /// Whether snapshots keep the records of the keys: decided at the start, as whether there is an admin listener.
+    keeps_records: bool,
     /// Generations that requests may still have. Who lets go of one last frees all its keys, which takes longer than
     /// thousands of requests: that shall be no worker.
     retired: Mutex<Vec<Arc<Snapshot>>>,
@@ -112,16 +131,13 @@ impl Reloads {
 
 impl Shared {
     /// Starts with generation 1.
-    pub fn new(
-        config: Config,
-        keys: KeyTable,
-        tls: Option<Arc<ServerConfig>>,
-        targets: Arc<Targets>,
-    ) -> Self {
+    pub fn new(config: Config, keys: LoadedKeys, handshakes: Handshakes) -> Self {
         let endpoints = Registry::default();
-        let first = Snapshot::new(config, keys, tls, targets, &endpoints, 1);
+        let keeps_records = config.admin.is_some();
+        let first = Snapshot::new(config, keys, keeps_records, handshakes, &endpoints, 1);
         let current = Arc::new(ArcSwap::from_pointee(first));
-        Self { current, endpoints, reloads: Reloads::new(), retired: Mutex::default() }
+        let (reloads, retired) = (Reloads::new(), Mutex::default());
+        Self { current, endpoints, reloads, keeps_records, retired }
     }
 
     /// What came of reloads.
@@ -135,15 +151,11 @@ impl Shared {
     }
 
     /// Swaps in a new generation and says its number. To be called by one thread only.
-    pub fn replace(
-        &self,
-        config: Config,
-        keys: KeyTable,
-        tls: Option<Arc<ServerConfig>>,
-        targets: Arc<Targets>,
-    ) -> u64 {
+    pub fn replace(&self, config: Config, keys: LoadedKeys, handshakes: Handshakes) -> u64 {
         let generation = self.current.load().generation + 1;
-        let next = Snapshot::new(config, keys, tls, targets, &self.endpoints, generation);
+        let keeps_records = self.keeps_records;
+        let next =
+            Snapshot::new(config, keys, keeps_records, handshakes, &self.endpoints, generation);
         let before = self.current.swap(Arc::new(next));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.reloads.took();
@@ -161,12 +173,13 @@ impl Shared {
 impl Snapshot {
     fn new(
         config: Config,
-        keys: KeyTable,
-        tls: Option<Arc<ServerConfig>>,
-        targets: Arc<Targets>,
+        keys: LoadedKeys,
+        keeps_records: bool,
+        handshakes: Handshakes,
         registry: &Registry,
         generation: u64,
     ) -> Self {
+        let Handshakes { server: tls, admin: admin_tls, targets } = handshakes;
         let upstream = |(place, configured): (usize, &crate::config::Upstream)| {
             let crate::config::Upstream { name, endpoints, settings, tls: _ } = configured;
             let endpoints = endpoints.iter().zip(&targets[place]).map(|(endpoint, target)| {
@@ -179,8 +192,10 @@ impl Snapshot {
         let auth = &config.auth;
         Self {
             generation,
-            keys,
+            keys: keys.table,
+            records: if keeps_records { keys.records } else { Arc::default() },
             tls,
+            admin_tls,
             upstreams: config.upstreams.iter().enumerate().map(upstream).collect(),
             targets,
             sources: KeySources::new(&auth.key_sources, auth.hide_credentials),

@@ -17,15 +17,16 @@ pub(crate) fn program() -> OsString {
     env::var_os("KEYWARD").unwrap_or_else(|| env!("CARGO_BIN_EXE_keyward").into())
 }
 
-/// The configuration, to be rendered.
+/// The configuration, with places to fill in.
 pub(crate) const TEMPLATE: &str = include_str!("../peers/keyward.toml");
 
 /// What the rendered configuration is called.
 pub(crate) const CONFIG: &str = "keyward.toml";
 
-/// Starts keyward in front of `upstream`, with a new `folder` for all that it reads and writes, and waits until it
-/// listens. It speaks TLS if there is the folder of a `pair`.
+/// Starts keyward in front of `upstream`, configured as `template` says, with a new `folder` for all that it reads and
+/// writes, and waits until it listens. It speaks TLS if there is the folder of a `pair`.
 pub(crate) fn start(
+    template: &str,
     folder: &Path,
     core: Option<usize>,
     upstream: SocketAddr,
@@ -35,7 +36,7 @@ pub(crate) fn start(
     fs::create_dir(folder)?;
     let address = child::free_address()?;
     let config = folder.join(CONFIG);
-    render(TEMPLATE, address, upstream, pair, &config)?;
+    render(template, address, upstream, pair, &config)?;
     keyring::write_store(&folder.join("keys.toml"), keys)?;
     let arguments = ["serve".as_ref(), "--config".as_ref(), config.as_os_str()];
     let output = folder.join("output.log");

@@ -21,10 +21,6 @@ use crate::diagnostics::Fault;
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;
 
-/// Fields of the contract that belong to later versions: the table they are in, and what to know.
-const LATER: [(&str, &str, &str); 1] =
-    [("", "admin", "remove it: manage keys with `keyward keys`")];
-
 /// Gathers the faults of one file.
 pub(super) struct Check<'a> {
     text: &'a str,
@@ -177,16 +173,8 @@ impl<'a> Check<'a> {
     fn unknown_field(&mut self, table: &str, field: &Spanned<String>, known: &[&str]) {
         let name = field.get_ref().as_str();
         let place = if table.is_empty() { String::new() } else { format!(" in [{table}]") };
-        let later = LATER.iter().find(|(in_table, later, _)| (*in_table, *later) == (table, name));
-        let (message, help) = match later {
-            Some((_, _, help)) => {
-                (format!("{name:?}{place} is not supported by this version"), (*help).to_owned())
-            }
-            None => (
-                format!("unknown field {name:?}{place}"),
-                did_you_mean(meant(name, known.iter().copied()), known),
-            ),
-        };
+        let message = format!("unknown field {name:?}{place}");
+        let help = did_you_mean(meant(name, known.iter().copied()), known);
         self.fault(field.span(), message, help);
     }
 

@@ -93,6 +93,7 @@ pub(super) const WORKERS_MAX: u64 = 1_024;
 pub(super) const FILE_BYTES_MAX: u64 = 4 * MIB;
 pub(super) const REALM_BYTES_MAX: usize = 128;
 pub(super) const LISTEN_MAX: usize = 64;
+pub(super) const ADMIN_HOSTS_MAX: usize = 64;
 pub(super) const TRUSTED_PROXIES_MAX: usize = 1_024;
 /// Beside the default pair.
 pub(super) const CERTIFICATES_MAX: usize = 1_024;

@@ -160,6 +160,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Which requests may pass, compiled.
     pub routes: Arc<RouteTable>,
+    /// Where keys are managed; nowhere unless given.
+    pub admin: Option<Admin>,
     /// Where the access log goes, and how.
     pub log: Log,
     /// What is measured.
@@ -172,7 +174,8 @@ impl Config {
     /// The files with certificates and keys.
     pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
         let upstreams = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
-        let servers = self.server.tls.iter().flat_map(Tls::files);
+        let admin = self.admin.iter().filter_map(|admin| admin.tls.as_ref());
+        let servers = self.server.tls.iter().chain(admin).flat_map(Tls::files);
         servers.chain(upstreams.flat_map(UpstreamTls::files))
     }
 }
@@ -340,6 +343,17 @@ impl Endpoint {
 pub struct Metrics {
     /// Whether requests are counted by key id, too.
     pub per_key: bool,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// A loopback address, or there is `tls`.
+    pub listen: SocketAddr,
+    /// Names under which it may be reached, in lower case, beside `localhost` and the address itself.
+    pub hosts: Vec<String>,
+    /// With it, TLS is spoken there.
+    pub tls: Option<Tls>,
 }
 
 /// `[log]`

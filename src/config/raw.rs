@@ -87,6 +87,8 @@ pub(super) struct Root {
     pub(super) upstreams: Field<Named<Table<Upstream>>>,
     /// Who may pass where. Without any, every path takes any valid key.
     pub(super) routes: Field<Vec<Given<Table<Route>>>>,
+    /// Where keys are managed. Default: nowhere.
+    pub(super) admin: Section<Admin>,
     /// Where the access log goes, and how.
     pub(super) log: Section<Log>,
     /// What is measured.
@@ -342,6 +344,19 @@ pub(super) struct Route {
     /// "allow" takes paths that two parsers could read in two ways, such as those with %2F. Default: "refuse".
     #[schemars(extend("enum" = ["allow", "refuse"]))]
     pub(super) ambiguous_paths: Field<String>,
+}
+
+/// Where keys are managed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["listen"]))]
+pub(super) struct Admin {
+    /// The address to listen on, "ADDRESS:PORT": a loopback address, unless there is [admin.tls].
+    pub(super) listen: Field<String>,
+    /// Names under which it may be reached, such as "keys.example.com", beside localhost and the address itself: a page under any other name is refused. Default: none.
+    pub(super) hosts: Field<Vec<Given<String>>>,
+    /// With it, TLS is spoken there. Its files are read again when they change.
+    pub(super) tls: Section<Tls>,
 }
 
 /// Where the access log goes, and how.

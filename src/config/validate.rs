@@ -5,6 +5,7 @@
 //!
 //! Never here: reading files, or how faults are shown.
 
+mod admin;
 mod auth;
 mod roles;
 mod routes;
@@ -56,6 +57,8 @@ pub(super) fn validate(
     files.extend(with_tls.flat_map(UpstreamTls::files));
     files.extend(keys.iter().filter_map(|keys| keys.usage.path.as_deref()));
     let audit = audit(check, root.audit, keys.as_ref(), &files);
+    let admin = root.admin.0.and_then(|given| admin::admin(check, given, &server));
+    files.extend(admin.iter().filter_map(|admin| admin.tls.as_ref()).flat_map(Tls::files));
     files.extend(audit.iter().map(|audit| audit.file.as_path()));
     let log = log(check, root.log, &files);
     let metrics = metrics(check, root.metrics);
@@ -73,6 +76,7 @@ pub(super) fn validate(
                 roles,
                 upstreams,
                 routes: Arc::new(routes),
+                admin,
                 log,
                 metrics,
                 warnings: Report::default(),

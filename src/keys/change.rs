@@ -125,7 +125,8 @@ impl Change {
 }
 
 impl Update {
-    fn apply(&self, record: &mut KeyRecord) {
+    /// Makes it to `record`.
+    pub fn apply(&self, record: &mut KeyRecord) {
         if let Some(label) = &self.label {
             record.label = label.clone();
         }

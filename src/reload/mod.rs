@@ -6,6 +6,7 @@
 //!
 //! Never here: a snapshot that was built in part.
 
+pub mod request;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -14,15 +15,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::{self, Config, Faulty, Keys, UpstreamTls};
+use crate::config::{self, Config, Faulty, Keys, Tls, UpstreamTls};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::Roles;
 use crate::keys::format::{Hasher, KeyFormat};
 use crate::keys::memory::Memory;
 use crate::keys::store::{self, LoadedKeys};
-use crate::snapshot::{Shared, Snapshot};
-use crate::tls::upstreams::{self, LoadedUpstreams, Targets};
-use crate::tls::{self, ServerConfig, Tickets};
+use crate::snapshot::{Handshakes, Shared, Snapshot};
+use crate::tls::upstreams::{self, LoadedUpstreams};
+use crate::tls::{self, Section, Tickets};
 use watch::{Fingerprint, Watch};
 
 /// How often the files are looked at even if nothing was heard of them: not every file system tells.
@@ -37,18 +38,18 @@ pub struct Loaded {
     pub config: Config,
     /// The keys.
     pub keys: LoadedKeys,
-    /// What TLS handshakes need, if TLS is spoken.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// And those with endpoints.
-    pub targets: Arc<Targets>,
+    /// What TLS handshakes need.
+    pub handshakes: Handshakes,
 }
 
 /// What is kept from one reload to the next.
 #[derive(Clone, Default)]
 struct Lasting {
-    /// Of the key file. It has every record, so only a process in which keys are managed remembers.
-    keys: Option<Memory>,
+    /// Of the key file. It has every record, so it is empty unless keys are managed here.
+    keys: Memory,
     tickets: Tickets,
+    /// Others than those of clients: a session that began there is none here.
+    admin_tickets: Tickets,
     known: upstreams::Known,
 }
 
@@ -75,10 +76,9 @@ impl Reloader {
         }
     }
 
-    /// From now on reads no entry of the key file that is as it was, whether read here or by a store that has the same
-    /// memory.
-    pub fn remember_keys(&mut self) -> Memory {
-        self.lasting.keys.get_or_insert_default().clone()
+    /// What is known of the key file, for stores of the same one: nothing as long as no keys are managed here.
+    pub fn key_memory(&self) -> Memory {
+        self.lasting.keys.clone()
     }
 
     /// Reads all files, as they were at one moment.
@@ -126,15 +126,14 @@ impl Reloader {
     pub fn reload(&mut self, shared: &Shared) -> bool {
         let current = shared.current().load_full();
         match self.read().and_then(|parts| parts.or_keep(&current).whole()) {
-            Ok(Loaded { config, keys, tls, targets }) => {
+            Ok(Loaded { config, keys, handshakes }) => {
                 warn(&config.warnings);
                 for setting in needs_restart(&current.config, &config) {
                     tracing::warn!(setting, "changed, but takes effect at the next start only");
                 }
-                let (keys, table) = (keys.records.len(), keys.table);
-                let routes = config.routes.routes().len();
-                let generation = shared.replace(config, table, tls, targets);
-                tracing::info!(generation, keys, routes, "reloaded");
+                let (count, routes) = (keys.records.len(), config.routes.routes().len());
+                let generation = shared.replace(config, keys, handshakes);
+                tracing::info!(generation, keys = count, routes, "reloaded");
                 true
             }
             Err(report) => {
@@ -176,7 +175,7 @@ fn read(
         Err(Faulty { mut report, key_facts }) => {
             if let Some(known) = key_facts {
                 others_are(vec![known.keys.store.clone()]);
-                if let Err(faults) = load_keys(&known.keys, &known.roles, lasting.keys.as_ref()) {
+                if let Err(faults) = load_keys(&known.keys, &known.roles, None) {
                     report.merge(faults);
                 }
             }
@@ -187,15 +186,20 @@ fn read(
 
 /// Reads the files that a configuration without faults names.
 fn read_others(config: Config, lasting: &Lasting) -> Result<Parts, Report> {
-    let keys = load_keys(&config.keys, &config.roles, lasting.keys.as_ref());
-    let tls = config.server.tls.as_ref();
+    let memory = config.admin.is_some().then_some(&lasting.keys);
+    let keys = load_keys(&config.keys, &config.roles, memory);
     let now = Timestamp::now();
-    let tls = tls.map(|tls| tls::load(tls, &lasting.tickets, now)).transpose();
+    let handshakes_of = |tls: Option<&Tls>, section, tickets| {
+        tls.map(|tls| tls::load(tls, section, tickets, now)).transpose()
+    };
+    let tls = handshakes_of(config.server.tls.as_ref(), Section::Server, &lasting.tickets);
+    let admin_tls = handshakes_of(admin_tls(&config), Section::Admin, &lasting.admin_tickets);
     let targets = upstreams::load(&config.upstreams, &lasting.known, &config.path, now);
     match keys {
-        Ok(keys) => Ok(Parts { config, keys, tls, targets }),
+        Ok(keys) => Ok(Parts { config, keys, tls, admin_tls, targets }),
         Err(mut report) => {
             report.merge(tls.err().unwrap_or_default());
+            report.merge(admin_tls.err().unwrap_or_default());
             report.merge(targets.err().unwrap_or_default());
             report.merge(config.warnings);
             Err(report)
@@ -208,6 +212,7 @@ struct Parts {
     config: Config,
     keys: LoadedKeys,
     tls: Result<Option<tls::Loaded>, Report>,
+    admin_tls: Result<Option<tls::Loaded>, Report>,
     targets: Result<LoadedUpstreams, Report>,
 }
 
@@ -215,12 +220,18 @@ impl Parts {
     /// With what is in force in the place of TLS files with faults, if they are meant for the same: a renewal
     /// that went wrong must not keep a key from being disabled.
     fn or_keep(mut self, current: &Snapshot) -> Self {
+        let kept = |server| tls::Loaded { server, warnings: Report::default() };
         if let Err(faults) = &self.tls
             && current.config.server.tls == self.config.server.tls
         {
             keep(faults);
-            let kept = |server| tls::Loaded { server, warnings: Report::default() };
             self.tls = Ok(current.tls.clone().map(kept));
+        }
+        if let Err(faults) = &self.admin_tls
+            && admin_tls(&current.config) == admin_tls(&self.config)
+        {
+            keep(faults);
+            self.admin_tls = Ok(current.admin_tls.clone().map(kept));
         }
         if let Err(faults) = &self.targets
             && handshakes(&current.config).eq(handshakes(&self.config))
@@ -233,24 +244,38 @@ impl Parts {
     }
 
     fn whole(self) -> Result<Loaded, Report> {
-        let Self { mut config, keys, tls, targets } = self;
-        match (tls, targets) {
-            (Ok(tls), Ok(LoadedUpstreams { targets, warnings })) => {
-                let tls = tls.map(|tls::Loaded { server, warnings }| {
-                    config.warnings.merge(warnings);
-                    server
-                });
-                config.warnings.merge(warnings);
-                Ok(Loaded { config, keys, tls, targets })
+        let Self { mut config, keys, tls, admin_tls, targets } = self;
+        let mut faults = Report::default();
+        let mut warnings = Report::default();
+        let mut take = |loaded: Result<Option<tls::Loaded>, Report>| match loaded {
+            Ok(loaded) => loaded.map(|loaded| {
+                warnings.merge(loaded.warnings);
+                loaded.server
+            }),
+            Err(report) => {
+                faults.merge(report);
+                None
             }
-            (tls, targets) => {
-                let mut faults = tls.err().unwrap_or_default();
+        };
+        let (server, admin) = (take(tls), take(admin_tls));
+        match targets {
+            Ok(LoadedUpstreams { targets, warnings: more }) if faults.is_empty() => {
+                config.warnings.merge(warnings);
+                config.warnings.merge(more);
+                Ok(Loaded { config, keys, handshakes: Handshakes { server, admin, targets } })
+            }
+            targets => {
                 faults.merge(targets.err().unwrap_or_default());
                 faults.merge(config.warnings);
                 Err(faults)
             }
         }
     }
+}
+
+/// How TLS is to be spoken to those who manage keys.
+fn admin_tls(config: &Config) -> Option<&Tls> {
+    config.admin.as_ref().and_then(|admin| admin.tls.as_ref())
 }
 
 /// Says why files are not used.
@@ -286,7 +311,9 @@ pub fn warn(warnings: &Report) {
 /// The settings that differ and are read at the start only: a field as `[section] field`, or a whole `[section]`.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (from, to) = (&old.server, &new.server);
+    let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.listen);
     let settings = [
+        ("[admin] listen", admin(old) != admin(new)),
         ("[server] listen", from.listen != to.listen),
         ("[server.redirect]", from.redirect != to.redirect),
         ("[server] workers", from.workers != to.workers),
@@ -308,6 +335,7 @@ mod tests {
     use crate::keys::change::Change;
     use crate::keys::store::{Store, Terms, Which};
 
+    const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
     const CONFIG: &str = "
 [keys]
 store = \"keys.toml\"
@@ -319,7 +347,7 @@ endpoints = [\"http://127.0.0.1:9\"]
     /// A configuration with two keys.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("keyward.toml"), CONFIG).unwrap();
+        fs::write(folder.path().join("keyward.toml"), CONFIG.to_owned() + ADMIN).unwrap();
         let entry = |id: &str| {
             let hash = Hasher::default().digest(id.as_bytes());
             format!(
@@ -341,8 +369,8 @@ endpoints = [\"http://127.0.0.1:9\"]
     fn a_generation_is_freed_by_who_is_asked_to() {
         let folder = folder();
         let mut reloader = Reloader::new(&folder.path().join("keyward.toml"));
-        let Loaded { config, keys, tls, targets } = load(&mut reloader);
-        let shared = Shared::new(config, keys.table, tls, targets);
+        let Loaded { config, keys, handshakes } = load(&mut reloader);
+        let shared = Shared::new(config, keys, handshakes);
         let held = shared.current().load_full();
         let first = Arc::downgrade(&held);
         assert!(reloader.reload(&shared));
@@ -356,11 +384,14 @@ endpoints = [\"http://127.0.0.1:9\"]
     #[test]
     fn what_a_store_has_read_is_not_read_again() {
         let folder = folder();
-        let mut reloader = Reloader::new(&folder.path().join("keyward.toml"));
+        let path = folder.path().join("keyward.toml");
+        let mut reloader = Reloader::new(&path);
+        fs::write(&path, CONFIG).unwrap();
         let forgotten = [load(&mut reloader).keys.records, load(&mut reloader).keys.records];
-        assert!(!Arc::ptr_eq(&forgotten[0], &forgotten[1]), "only who asks for it remembers");
+        assert!(!Arc::ptr_eq(&forgotten[0], &forgotten[1]), "where no keys are managed");
 
-        let memory = reloader.remember_keys();
+        fs::write(&path, CONFIG.to_owned() + ADMIN).unwrap();
+        let memory = reloader.key_memory();
         let Loaded { config, keys: before, .. } = load(&mut reloader);
         let (hasher, format) = (Hasher::default(), KeyFormat::new(config.keys.prefix.clone()));
         let (store, audit) = (&config.keys.store, &config.audit.file);
@@ -385,10 +416,10 @@ endpoints = [\"http://127.0.0.1:9\"]
         let folder = folder();
         let path = folder.path().join("keyward.toml");
         let mut reloader = Reloader::new(&path);
-        reloader.remember_keys();
+        let config = CONFIG.to_owned() + ADMIN;
         let digest = *Hasher::default().digest(b"key_a").as_bytes();
         for roles in ["[roles.viewer]", "[roles.viewer]", "[roles.admin]\n[roles.viewer]"] {
-            fs::write(&path, CONFIG.replace("[roles.viewer]", roles)).unwrap();
+            fs::write(&path, config.replace("[roles.viewer]", roles)).unwrap();
             let Loaded { config, keys, .. } = load(&mut reloader);
             let role = keys.table.lookup_digest(&digest, 0).unwrap().identity().role();
             assert_eq!(role, &**config.roles.find("viewer").unwrap(), "{roles}");

@@ -18,7 +18,8 @@ const BACKLOG: i32 = 4096;
 type Bound = (SocketAddr, TcpListener);
 
 /// Sockets that are there and not in use yet.
-pub(super) struct Listeners {
+#[derive(Debug)]
+pub struct Listeners {
     by_systemd: Vec<Bound>,
     handed_over: Vec<Bound>,
 }
@@ -28,7 +29,7 @@ impl Listeners {
     ///
     /// # Errors
     /// That was something else than a listening TCP socket.
-    pub(super) fn new(handed_over: Vec<TcpListener>) -> io::Result<Self> {
+    pub fn new(handed_over: Vec<TcpListener>) -> io::Result<Self> {
         let mut passed = ListenFd::from_env();
         let mut by_systemd = Vec::new();
         for place in 0..passed.len() {
@@ -51,7 +52,7 @@ impl Listeners {
     ///
     /// # Errors
     /// The address cannot be bound; the error names it.
-    pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
+    pub fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
         for there in [&mut self.by_systemd, &mut self.handed_over] {
             if let Some(place) = there.iter().position(|(bound, _)| *bound == address) {
                 return Ok(there.swap_remove(place).1);
@@ -66,15 +67,15 @@ impl Listeners {
     ///
     /// # Errors
     /// A socket of systemd is left: it stays open, and nobody would ever accept its connections.
-    pub(super) fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
         for (address, _) in &self.handed_over {
             tracing::info!(%address, "no longer listening");
         }
         match self.by_systemd.first() {
             None => Ok(()),
             Some((address, _)) => Err(io::Error::other(format!(
-                "systemd passed a socket for {address}, which [server] listen does not name: add it there, or remove \
-                 its ListenStream from the socket unit"
+                "systemd passed a socket for {address}, which the configuration does not listen on: add it to [server] \
+                 listen, or remove its ListenStream from the socket unit"
             ))),
         }
     }

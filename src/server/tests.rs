@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Server;
+use super::listeners::Listeners;
 use super::metrics::{Incomplete, Metrics};
 use crate::keys::format::Hasher;
 use crate::reload::{self, Loaded};
@@ -69,19 +70,20 @@ impl Plane {
             service()
         );
         fs::write(folder.path().join("keyward.toml"), text).expect("our own folder");
-        let Loaded { config, keys, tls, targets } = load(folder.path(), true);
-        let shared = Arc::new(Shared::new(config, keys.table, tls, targets));
+        let Loaded { config, keys, handshakes } = load(folder.path(), true);
+        let shared = Arc::new(Shared::new(config, keys, handshakes));
         let log = AccessLog::start(&Sink::Off, Format::Json, Overflow::Block).expect("no log");
         let (usage, reports, _) = recorder::start(None, Duration::from_secs(30)).expect("a thread");
-        let server = super::start(&shared, &log, &reports, Vec::new()).expect("a free port");
+        let sockets = Listeners::new(Vec::new()).expect("none are passed in");
+        let server = super::start(&shared, &log, &reports, sockets).expect("a free port");
         let metrics = server.metrics(&shared, &usage, log.dropped());
         Self { folder, shared, server, usage, metrics }
     }
 
     /// Loads the same with the key as it is said.
     fn reload(&self, is_enabled: bool) {
-        let Loaded { config, keys, tls, targets } = load(self.folder.path(), is_enabled);
-        self.shared.replace(config, keys.table, tls, targets);
+        let Loaded { config, keys, handshakes } = load(self.folder.path(), is_enabled);
+        self.shared.replace(config, keys, handshakes);
     }
 
     /// Sends a request, and gives back what its answer is read from.
@@ -134,7 +136,7 @@ fn value(page: &str, begin: &str) -> f64 {
 
 #[test]
 fn a_page_is_the_sum_of_what_all_workers_counted() {
-    let plane = Plane::start("");
+    let plane = Plane::start("[server.limits]\nconnections = 77\ntunnels = 7\n");
     for _ in 0..20 {
         assert!(plane.ask("/", Some(KEY)).starts_with("HTTP/1.1 200 "));
     }
@@ -159,6 +161,8 @@ fn a_page_is_the_sum_of_what_all_workers_counted() {
         ("keyward_config_generation", 1.0),
         ("keyward_build_info", 1.0),
         ("keyward_keys", 1.0),
+        ("keyward_connections_limit", 77.0),
+        ("keyward_tunnels_limit", 7.0),
     ];
     for (begin, expected) in expect {
         assert_eq!(value(&page, begin), expected, "{begin} in\n{page}");

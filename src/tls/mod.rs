@@ -1,5 +1,5 @@
-//! TLS: from the files that `[server.tls]` names to what a handshake with a client needs; with endpoints, see
-//! [`upstreams`].
+//! TLS: from the files that `[server.tls]` or `[admin.tls]` names to what a handshake with a client needs; with
+//! endpoints, see [`upstreams`].
 //!
 //! [`load`] reads certificates, keys and authorities, finds every fault, and gives one [`ServerConfig`] that
 //! all workers share. It is made anew by every reload; only [`Tickets`] stay, so that a session that began
@@ -36,6 +36,31 @@ pub use rustls::ServerConfig;
 /// offer more.
 const PROTOCOLS: [(&[u8], Protocol); 2] =
     [(b"h2", Protocol::Http2), (b"http/1.1", Protocol::Http1)];
+
+/// A section of the configuration that says how TLS is spoken to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// `[server.tls]`
+    Server,
+    /// `[admin.tls]`: HTTP/1.1 alone is spoken there.
+    Admin,
+}
+
+impl Section {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Server => "[server.tls]",
+            Self::Admin => "[admin.tls]",
+        }
+    }
+
+    fn protocols(self) -> &'static [(&'static [u8], Protocol)] {
+        match self {
+            Self::Server => &PROTOCOLS,
+            Self::Admin => &PROTOCOLS[1..],
+        }
+    }
+}
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +102,18 @@ pub struct Loaded {
     pub warnings: Report,
 }
 
-/// Reads every file that `tls` names.
+/// Reads every file that `tls`, which stands in `section`, names.
 ///
 /// # Errors
 /// Every fault in them, and what is odd.
-pub fn load(tls: &Tls, tickets: &Tickets, now: Timestamp) -> Result<Loaded, Report> {
+pub fn load(
+    tls: &Tls,
+    section: Section,
+    tickets: &Tickets,
+    now: Timestamp,
+) -> Result<Loaded, Report> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut findings = Findings::of("[server.tls]".to_owned());
+    let mut findings = Findings::of(section.name().to_owned());
     let pairs: Vec<_> = tls
         .pairs
         .iter()
@@ -113,7 +143,7 @@ pub fn load(tls: &Tls, tickets: &Tickets, now: Timestamp) -> Result<Loaded, Repo
         .expect("the provider has cipher suites for every version")
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Choice::new(pairs)));
-    server.alpn_protocols = PROTOCOLS.iter().map(|(name, _)| name.to_vec()).collect();
+    server.alpn_protocols = section.protocols().iter().map(|(name, _)| name.to_vec()).collect();
     // Tickets keep the session with the client: nothing grows here, and workers share no lock.
     server.session_storage = Arc::new(NoServerSessionStorage {});
     // A resumed session is not verified again: it would outlive the client's certificate and the trust in

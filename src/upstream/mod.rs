@@ -26,6 +26,7 @@ pub mod stream;
 mod tasks;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use endpoint::{Endpoint, Registry};
 use load::Load;
@@ -63,6 +64,11 @@ pub struct Member {
 }
 
 impl Upstream {
+    /// Whether any endpoint gets requests `now`.
+    pub fn is_up(&self, now: Instant) -> bool {
+        self.members.iter().any(|member| member.endpoint.share(now) > 0)
+    }
+
     /// The upstream `name` at `place` in the configuration, with these endpoints, their weights, and what connections to
     /// them begin with.
     pub fn new(

@@ -124,8 +124,19 @@ fn the_json_has_stable_names() {
     let folder = Folder::new();
     let plan = folder.json(&[]);
     let names: Vec<_> = plan.as_object().expect("an object").keys().map(String::as_str).collect();
-    let expected =
-        ["config", "keys", "listen", "redirect", "roles", "routes", "tls", "upstreams", "warnings"];
+    let expected = [
+        "admin",
+        "admin_tls",
+        "config",
+        "keys",
+        "listen",
+        "redirect",
+        "roles",
+        "routes",
+        "tls",
+        "upstreams",
+        "warnings",
+    ];
     assert_eq!(names, expected);
     assert_eq!(plan["warnings"], serde_json::json!([]));
     assert_eq!(
@@ -144,9 +155,23 @@ fn the_json_has_stable_names() {
     assert_eq!(
         plan["roles"][0],
         serde_json::json!({
-            "name": "admin", "inherits": ["author", "manager", "viewer"], "admin": "none",
+            "name": "admin", "inherits": ["author", "manager", "viewer"], "admin": "all",
             "keys": {"enabled": 1, "disabled": 0, "expired": 0},
         })
+    );
+}
+
+#[test]
+fn where_keys_are_managed_is_told() {
+    let mut folder = Folder::new();
+    folder.0.set("admin", "listen = \"127.0.0.1:9901\"");
+    folder.write("keyward.toml", &folder.0.config());
+    let output = folder.check(&[]);
+    assert!(lines(&output).contains(&"admin 127.0.0.1:9901".to_owned()), "{:?}", lines(&output));
+    let plan = folder.json(&[]);
+    assert_eq!(
+        [&plan["admin"], &plan["admin_tls"]],
+        [&"127.0.0.1:9901".into(), &Value::from(false)]
     );
 }
 

@@ -6,6 +6,7 @@
 mod harness;
 
 mod access_log;
+mod admin;
 mod architecture;
 mod auth;
 mod browser;
@@ -23,6 +24,7 @@ mod keys;
 mod limits;
 mod memory;
 mod pace;
+mod packaging;
 mod policy;
 mod proxy_protocol;
 mod proxy_protocol_out;

@@ -25,6 +25,10 @@ pub(super) struct Plan {
     pub(super) tls: bool,
     /// Where clients are sent to https.
     pub(super) redirect: Vec<SocketAddr>,
+    /// Where keys are managed.
+    pub(super) admin: Option<SocketAddr>,
+    /// Whether TLS is spoken there.
+    pub(super) admin_tls: bool,
     pub(super) routes: Vec<RouteRow>,
     pub(super) upstreams: Vec<UpstreamRow>,
     pub(super) roles: Vec<RoleRow>,
@@ -134,6 +138,8 @@ impl Plan {
             listen: config.server.listen.clone(),
             tls: config.server.tls.is_some(),
             redirect: config.server.redirect.iter().flat_map(|r| r.listen.clone()).collect(),
+            admin: config.admin.as_ref().map(|admin| admin.listen),
+            admin_tls: config.admin.as_ref().is_some_and(|admin| admin.tls.is_some()),
             routes: config.routes.routes().iter().flat_map(rows).collect(),
             upstreams: config.upstreams.iter().map(upstream_row).collect(),
             roles: config.roles.iter().map(|declared| role(declared)).collect(),

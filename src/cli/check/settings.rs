@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::auth::credentials::{KeySource, Scheme};
 use crate::config::{
-    AccessLog, Audit, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts, Tls,
-    TlsVersion,
+    AccessLog, Admin, Audit, Auth, Config, Limits, Log, LogFormat, OnOverflow, Server, Timeouts,
+    Tls, TlsVersion,
 };
 use crate::identity::IdentityHeaders;
 
@@ -28,6 +28,7 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
         roles: _,
         upstreams: _,
         routes: _,
+        admin,
         log,
         metrics,
         warnings: _,
@@ -55,6 +56,7 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("[identity] role", role.to_string()),
         ("[identity] key_id", key_id.to_string()),
     ]);
+    settings.extend(admin_settings(admin.as_ref()));
     settings.extend(log_settings(log));
     settings.push(("[metrics] per_key", metrics.per_key.to_string()));
     settings
@@ -137,11 +139,37 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
         ("[server.limits] h2_streams", h2_streams.to_string()),
         ("[server.limits] upstream_idle", upstream_idle.to_string()),
     ];
-    settings.extend(tls_settings(tls.as_ref()));
+    let names = [
+        "[server.tls] certificates",
+        "[server.tls] client_ca",
+        "[server.tls] client_certificates",
+        "[server.tls] min_version",
+    ];
+    settings.extend(tls_settings(names, tls.as_ref()));
     settings
 }
 
-fn tls_settings(tls: Option<&Tls>) -> [(&'static str, String); 4] {
+fn admin_settings(admin: Option<&Admin>) -> Vec<(&'static str, String)> {
+    let tls = admin.and_then(|admin| {
+        let Admin { listen: _, hosts: _, tls } = admin;
+        tls.as_ref()
+    });
+    let names = [
+        "[admin.tls] certificates",
+        "[admin.tls] client_ca",
+        "[admin.tls] client_certificates",
+        "[admin.tls] min_version",
+    ];
+    let mut settings = vec![
+        ("[admin] listen", list(admin.map(|admin| admin.listen))),
+        ("[admin] hosts", list(admin.iter().flat_map(|admin| &admin.hosts))),
+    ];
+    settings.extend(tls_settings(names, tls));
+    settings
+}
+
+/// Named by `names`: certificates, authorities of clients, whether these are required, the oldest version.
+fn tls_settings(names: [&'static str; 4], tls: Option<&Tls>) -> [(&'static str, String); 4] {
     let pairs = tls
         .iter()
         .flat_map(|tls| &tls.pairs)
@@ -155,11 +183,12 @@ fn tls_settings(tls: Option<&Tls>) -> [(&'static str, String); 4] {
         TlsVersion::V1_2 => "1.2",
         TlsVersion::V1_3 => "1.3",
     });
+    let [certificates, client_ca, client_certificates, oldest] = names;
     [
-        ("[server.tls] certificates", list(pairs)),
-        ("[server.tls] client_ca", list(clients.map(|clients| clients.authorities.display()))),
-        ("[server.tls] client_certificates", list(required)),
-        ("[server.tls] min_version", list(min_version)),
+        (certificates, list(pairs)),
+        (client_ca, list(clients.map(|clients| clients.authorities.display()))),
+        (client_certificates, list(required)),
+        (oldest, list(min_version)),
     ]
 }
 

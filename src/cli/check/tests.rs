@@ -299,6 +299,7 @@ fn whatever_needs_a_restart_is_told_with_its_setting() {
     check("[server]\nlisten = ['127.0.0.1:1']\n", "[server] listen");
     check("[server]\nworkers = 77\n", "[server] workers");
     check("[server.limits]\nconnections = 77\n", "[server.limits] connections");
+    check("[admin]\nlisten = '127.0.0.1:1'\n", "[admin] listen");
     check("[log]\naccess = 'off'\n", "[log] access");
     check("[log]\nformat = 'text'\n", "[log] format");
     check("[log]\non_overflow = 'drop'\n", "[log] on_overflow");

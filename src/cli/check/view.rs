@@ -23,6 +23,10 @@ pub(super) fn write_plan(to: &mut impl Write, plan: &Plan) -> io::Result<()> {
     if !plan.redirect.is_empty() {
         headings.insert(1, ("redirect", list(&plan.redirect)));
     }
+    if let Some(admin) = plan.admin {
+        let admin = list(&[admin]) + if plan.admin_tls { " (TLS)" } else { "" };
+        headings.insert(headings.len() - 1, ("admin", admin));
+    }
     for (heading, value) in headings {
         writeln!(to, "{name}{heading:<9}{name:#}{}", table::printable(&value))?;
     }

@@ -1,6 +1,6 @@
 //! Faults of a file as a whole: syntax, types, unknown fields, variables; and what a report never shows.
 
-use super::{PEPPER, check, read};
+use super::{PEPPER, check, good, read};
 
 #[test]
 fn unknown_fields() {
@@ -23,11 +23,46 @@ fn unknown_fields() {
 }
 
 #[test]
-fn fields_of_later_versions() {
+fn an_admin_listener_that_is_hardly_meant() {
+    check("[admin]\nlisten = 'x'", &[r#"2:10: "x" is no address to listen on; write"#]);
     check(
-        "[admin]\nlisten = 'x'",
-        &[r#"1:2: "admin" is not supported by this version; remove it"#],
+        "[admin]\nhosts = ['a b', 'https://a', 'a:1']",
+        &[
+            r#"1:1: it is not said where keys are managed; write listen = "127.0.0.1:9901""#,
+            r#"2:10: "a b" is no name under which keyward could be reached; write a host"#,
+            r#"2:17: "https://a" is no name"#,
+            r#"2:30: "a:1" is no name"#,
+        ],
     );
+    for address in ["0.0.0.0:9901", "[::]:9901", "192.0.2.1:9901"] {
+        check(
+            &format!("[admin]\nlisten = '{address}'"),
+            &[&format!(
+                "2:10: \"{address}\" can be reached by others, and keys would go there in clear"
+            )],
+        );
+    }
+    check(
+        "[server]\nlisten = ['127.0.0.1:1']\n[admin]\nlisten = '127.0.0.1:1'",
+        &[r#"4:10: "127.0.0.1:1" is where clients are served; choose another port"#],
+    );
+    check(
+        "[admin]\nlisten = '0.0.0.0:1'\ntls = { certificate = 'a.pem' }",
+        &["3:7: there is no private_key; write"],
+    );
+}
+
+#[test]
+fn an_admin_listener() {
+    assert_eq!(good("").admin, None);
+    let admin = good("[admin]\nlisten = '[::1]:9901'\nhosts = ['Keys.example.com']").admin;
+    let admin = admin.expect("it was given");
+    assert_eq!(admin.listen, "[::1]:9901".parse().expect("an address"));
+    assert_eq!(admin.hosts, ["keys.example.com"]);
+    let pair = "certificate = 'a.pem'\nprivate_key = 'b.pem'";
+    let config = good(&format!("[admin]\nlisten = '0.0.0.0:1'\n[admin.tls]\n{pair}"));
+    let files: Vec<_> = config.tls_files().map(|path| path.display().to_string()).collect();
+    assert_eq!(files, ["etc/a.pem", "etc/b.pem"]);
 }
 
 #[test]

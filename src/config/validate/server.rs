@@ -20,7 +20,7 @@ pub(super) fn server(check: &mut Check<'_>, section: Section<raw::Server>) -> Se
     let raw = check.section("server", section);
     let listen = addresses(check, raw.listen, &[])
         .unwrap_or_else(|| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))]);
-    let tls = raw.tls.0.and_then(|given| tls::tls(check, given));
+    let tls = raw.tls.0.and_then(|given| tls::tls(check, "server.tls", given));
     let redirect = raw.redirect.0.and_then(|given| redirect(check, given, &listen, tls.is_some()));
     let trusted_proxies = trusted_proxies(check, raw.trusted_proxies);
     Server {
@@ -51,20 +51,26 @@ fn addresses(
         |ours: &[SocketAddr], address| ours.contains(&address) || others.contains(&address);
     let mut addresses = Vec::with_capacity(texts.get_ref().len());
     for text in texts.into_inner() {
-        match text.value.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 && is_known(&addresses, address) => {
+        match address(check, &text) {
+            Some(address) if address.port() != 0 && is_known(&addresses, address) => {
                 let message = format!("{} is listed twice", text.shown);
                 check.fault(text.span, message, "remove one of the two");
             }
-            Ok(address) => addresses.push(address),
-            Err(_) => {
-                let message = format!("{} is no address to listen on", text.shown);
-                let help = listen_help(&text);
-                check.fault(text.span, message, help);
-            }
+            Some(address) => addresses.push(address),
+            None => {}
         }
     }
     Some(addresses)
+}
+
+/// An address to listen on; `None` only with a fault.
+pub(super) fn address(check: &mut Check<'_>, text: &Text) -> Option<SocketAddr> {
+    let address = text.value.parse().ok();
+    if address.is_none() {
+        let message = format!("{} is no address to listen on", text.shown);
+        check.fault(text.span.clone(), message, listen_help(text));
+    }
+    address
 }
 
 fn proxy_protocol(check: &mut Check<'_>, field: Field<bool>, trusted: &[IpNet]) -> bool {

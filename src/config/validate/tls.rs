@@ -1,4 +1,4 @@
-//! `[server.tls]` and `[upstreams.NAME.tls]`: certificates, keys, and who must show one.
+//! `[server.tls]`, `[admin.tls]` and `[upstreams.NAME.tls]`: certificates, keys, and who must show one.
 //!
 //! Never here: what is in the files (see [`tls`](crate::tls)).
 
@@ -13,9 +13,9 @@ use crate::config::{ClientCertificates, PairFiles, Tls, TlsVersion, UpstreamTls}
 /// What PEM begins with (RFC 7468 §2), where the name of its file belongs.
 const PEM_BEGIN: &str = "-----BEGIN";
 
-/// `None` only with a fault.
-pub(super) fn tls(check: &mut Check<'_>, given: Given<Table<raw::Tls>>) -> Option<Tls> {
-    let table = check.table("server.tls", given)?;
+/// The table called `name`; `None` only with a fault.
+pub(super) fn tls(check: &mut Check<'_>, name: &str, given: Given<Table<raw::Tls>>) -> Option<Tls> {
+    let table = check.table(name, given)?;
     let span = table.span();
     let raw = table.into_inner();
     let default = pair(check, &span, raw.certificate, raw.private_key);
@@ -24,7 +24,7 @@ pub(super) fn tls(check: &mut Check<'_>, given: Given<Table<raw::Tls>>) -> Optio
     if let Some(further) = further {
         check.at_most(&further.span(), further.get_ref().len(), CERTIFICATES_MAX);
         for given in further.into_inner() {
-            let Some(table) = check.table("server.tls.certificates", given) else { continue };
+            let Some(table) = check.table(&format!("{name}.certificates"), given) else { continue };
             let span = table.span();
             let raw::Pair { certificate, private_key } = table.into_inner();
             pairs.extend(pair(check, &span, certificate, private_key));

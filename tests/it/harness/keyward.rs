@@ -83,6 +83,13 @@ impl Keyward {
         self.address
     }
 
+    /// Where keys are managed, if it is said in the configuration where.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        let event = self.wait_for_event("managing keys", |_| true);
+        let address = field(&event, "address").as_str().and_then(|address| address.parse().ok());
+        address.expect("the event says where")
+    }
+
     /// The folder of the configuration, the keys and the logs.
     pub(crate) fn folder(&self) -> &Path {
         self.setup.folder.path()

@@ -18,8 +18,10 @@ const ROLES: &str = r#"
 inherits = ["viewer"]
 [roles.manager]
 inherits = ["author"]
+admin = "own"
 [roles.admin]
 inherits = ["manager"]
+admin = "all"
 [roles.robot]
 "#;
 

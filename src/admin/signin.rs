@@ -1,0 +1,76 @@
+//! Who asks: from the key of a request to whoever acts by it.
+//!
+//! The key is looked up in the table of the current generation, so that one that was disabled is out at once.
+//!
+//! Never here: what they may do (see [`rights`](super::rights)).
+
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use axum::extract::FromRequestParts;
+use http::HeaderName;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use jiff::Timestamp;
+
+use super::State;
+use super::refusal::Refusal;
+use super::rights::Actor;
+use crate::auth::credentials::{KeySource, KeySources, Scheme};
+use crate::auth::{Unauthenticated, authenticate};
+
+/// The other end of the connection, as an extension of each of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Where keys are here, whatever the configuration says of other requests.
+static SOURCES: LazyLock<KeySources> = LazyLock::new(|| {
+    let bearer = Scheme::Token("Bearer".to_owned());
+    let sources = [
+        KeySource::Header { name: AUTHORIZATION, scheme: bearer },
+        KeySource::Header { name: HeaderName::from_static("x-api-key"), scheme: Scheme::Bare },
+    ];
+    KeySources::new(&sources, true)
+});
+
+impl FromRequestParts<Arc<State>> for Actor {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<State>,
+    ) -> Result<Self, Self::Rejection> {
+        let client = parts.extensions.get::<Peer>().ok_or(Refusal::Internal)?.0.ip();
+        let taken = SOURCES.take(&mut parts.uri, &mut parts.headers);
+        if matches!(taken, Ok(None)) {
+            return Err(Refusal::Unauthenticated(Unauthenticated::MissingKey));
+        }
+        state
+            .throttle
+            .admit(client, Instant::now())
+            .map_err(|wait| Refusal::TooManyFailures { retry_after_s: whole_seconds(wait) })?;
+        let snapshot = state.shared.current().load_full();
+        let found = authenticate(taken, &snapshot.keys, Timestamp::now().as_second());
+        let found = found.map_err(|reason| {
+            state.throttle.failed(client, Instant::now());
+            tracing::warn!(%client, ?reason, "a key was refused by the admin API");
+            Refusal::Unauthenticated(reason)
+        })?;
+        let identity = found.identity();
+        let mut records = snapshot.records.iter();
+        let record = records.find(|record| record.id.as_str() == identity.key_id());
+        let record = record.ok_or(Refusal::Internal)?;
+        // A key that is narrowed is so here, too: a request is a request.
+        if let Some(scopes) = identity.scopes() {
+            let asked = scopes.check(&parts.method, parts.uri.path(), client);
+            asked.map_err(Refusal::OutOfScope)?;
+        }
+        Actor::new(record, &snapshot.config.roles, client).ok_or(Refusal::NoManager)
+    }
+}
+
+/// At least `wait`, in seconds.
+fn whole_seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
+}
