@@ -21,7 +21,7 @@ use crate::server::control::Control;
 use crate::server::listeners::Listeners;
 use crate::server::metrics::Metrics;
 use crate::server::{self, Server};
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::Shared;
 use crate::systemd;
 use crate::takeover::{Handover, Predecessor, Successor};
 use crate::telemetry::Format;
@@ -93,7 +93,8 @@ impl App {
         let shared = Arc::new(Shared::new(config, keys, handshakes));
         let server = server::start(&shared, &log, &reports, sockets)?;
         let (reloads, requests) = request::channel();
-        let start_admin = |socket| admin::start(socket, Arc::clone(&shared), reloads);
+        let memory = reloader.key_memory();
+        let start_admin = |socket| admin::start(socket, Arc::clone(&shared), reloads, memory);
         let admin = for_admin.map(start_admin).transpose()?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
@@ -240,6 +241,7 @@ async fn control(
     let workers = listening.server.control();
     loop {
         let snapshot = shared.current().load_full();
+        shared.free_retired();
         checks.follow(&snapshot.upstreams);
         names.follow(&snapshot.upstreams);
         tokio::select! {
@@ -254,7 +256,7 @@ async fn control(
             },
             _ = signals.hangup.recv() => {
                 if reloader.reload(shared) {
-                    settle(snapshot, &workers).await;
+                    workers.close_revoked().await;
                 }
             }
             asked = requests.next() => {
@@ -270,19 +272,11 @@ async fn control(
     }
 }
 
-/// Reloads if a file has changed.
+/// Reloads if a file has changed. What a key held open that is no longer good ends with that.
 async fn look(reloader: &mut Reloader, shared: &Shared, workers: &Control) {
-    let before = shared.current().load_full();
     if reloader.look(shared) {
-        settle(before, workers).await;
+        workers.close_revoked().await;
     }
-}
-
-/// Behind a swap: ends what a key held open that is no longer good. All workers have let go of the generation `before`
-/// then, so that it is freed here: with many keys that takes longer than a request should wait.
-async fn settle(before: Arc<Snapshot>, workers: &Control) {
-    workers.close_revoked().await;
-    drop(before);
 }
 
 /// Starts the program once more, to take over.

@@ -44,6 +44,7 @@ use http::HeaderValue;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
+use crate::keys::memory::Memory;
 use crate::proxy::request_id::RequestIds;
 use crate::reload::request::Reloads;
 use crate::snapshot::Shared;
@@ -89,17 +90,22 @@ struct State {
     document: Bytes,
 }
 
-/// Serves on `listener`.
+/// Serves on `listener`. What `memory` knows of the key file is not read again.
 ///
 /// # Errors
 /// A thread or randomness cannot be had.
-pub fn start(listener: TcpListener, shared: Arc<Shared>, reloads: Reloads) -> io::Result<Admin> {
+pub fn start(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    reloads: Reloads,
+    memory: Memory,
+) -> io::Result<Admin> {
     let address = listener.local_addr()?;
     let socket = listener.try_clone()?;
     let (phase, in_phase) = watch::channel(Phase::Serving);
     let document = api::document().to_json().map_err(io::Error::other)?;
     let state = Arc::new(State {
-        keys: Keys::new(Arc::clone(&shared), reloads),
+        keys: Keys::new(Arc::clone(&shared), reloads, memory),
         shared,
         throttle: Throttle::default(),
         answers: Answers::default(),
