@@ -69,7 +69,7 @@ fn measure() -> Result<(), Failure> {
         1,
     );
     let folder = folder.path().join("keyward");
-    let (_keyward, address) = keyward::start_from(&template, &folder, None, upstream, &keys, None)?;
+    let (_keyward, address) = keyward::start(&template, &folder, None, upstream, &keys, None)?;
     // The streams of HTTP/2 are read there.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let follower = runtime.handle().clone();

@@ -2,7 +2,7 @@
 //! `keyward keys disable` runs in another process, and the clock stops at the first refused answer.
 //! The other holder must never see anything but 200.
 //!
-//! `cargo bench --bench disable_latency`; `TRIES` (100). Loopback only, bounded in time.
+//! `cargo bench --bench disable_latency`; `TRIES` (100), `KEYS` (2) in the key file. Loopback only, bounded in time.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -23,6 +23,7 @@ use support::stats::{self, Spread};
 use support::{Failure, child, keyward, machine, pause, settings, upstream};
 
 const MAX_TRIES: u64 = 10_000;
+const MAX_KEYS: u64 = 1_000_000;
 /// Between two requests of a holder: far below what is measured, and the machine stays idle.
 const PAUSE: Duration = Duration::from_micros(200);
 /// A change that has no effect for so long is a failure, not a latency.
@@ -45,9 +46,10 @@ fn measure() -> Result<(), Failure> {
     let address = child::free_address()?;
     let listener = TcpListener::bind(address)?;
     thread::spawn(move || upstream::serve(listener));
-    let keys = keyring::make(2)?;
+    let keys = keyring::make(settings::number("KEYS", 2, MAX_KEYS)?.max(2) as usize)?;
     let folder = folder.path().join("keyward");
-    let (_keyward, address) = keyward::start(&folder, None, address, &keys, None)?;
+    let (_keyward, address) =
+        keyward::start(keyward::TEMPLATE, &folder, None, address, &keys, None)?;
 
     let over = AtomicBool::new(false);
     let passed = AtomicU64::new(0);
@@ -64,7 +66,7 @@ fn measure() -> Result<(), Failure> {
             Err(_) => Err("the other key's holder panicked".into()),
         }
     })?;
-    report(&results, passed.load(Ordering::Relaxed))
+    report(keys.len(), &results, passed.load(Ordering::Relaxed))
 }
 
 /// Asks with `key` until it is `over`; anything but 200 is an error.
@@ -141,11 +143,12 @@ fn change(verb: &str, config: &Path, key: &Key) -> Result<(), Failure> {
     Err(format!("keys {verb} failed ({}): {said}", output.status).into())
 }
 
-fn report(tries: &[Try], passed: u64) -> Result<(), Failure> {
+fn report(keys: usize, tries: &[Try], passed: u64) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let mut figures = json!({
         "bench": "disable_latency",
         "machine": machine::describe(),
+        "keys": keys,
         "tries": tries.len(),
         "answers_to_the_other_key": passed,
         "errors_of_the_other_key": 0,
@@ -154,7 +157,11 @@ fn report(tries: &[Try], passed: u64) -> Result<(), Failure> {
     let from_exit = tries.iter().map(|one| one.from_exit_ms);
     let series =
         [("from_start_ms", stats::sorted(from_start)), ("from_exit_ms", stats::sorted(from_exit))];
-    writeln!(out, "{} times disabled, until the first refused answer, in ms:", tries.len())?;
+    writeln!(
+        out,
+        "One of {keys} keys, {} times disabled, until the first refused answer, in ms:",
+        tries.len()
+    )?;
     for (name, sorted) in series {
         let Some(spread) = Spread::of(sorted.iter().copied()) else { continue };
         let p90 = sorted[(sorted.len() - 1) * 9 / 10];

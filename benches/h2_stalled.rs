@@ -45,8 +45,14 @@ fn measure() -> Result<(), Failure> {
     let upstream = listener.local_addr()?;
     thread::spawn(move || serve(&listener));
     let keys = keyring::make(1)?;
-    let (_keyward, address) =
-        keyward::start(&folder.path().join("keyward"), None, upstream, &keys, None)?;
+    let (_keyward, address) = keyward::start(
+        keyward::TEMPLATE,
+        &folder.path().join("keyward"),
+        None,
+        upstream,
+        &keys,
+        None,
+    )?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut micros = [Vec::new(), Vec::new()];

@@ -80,7 +80,8 @@ fn measure() -> Result<(), Failure> {
     let pair = folder.with_extension("pair");
     fs::create_dir(&pair)?;
     authority.write_pair(&pair)?;
-    let (first, address) = keyward::start(&folder, None, upstream, &keys, Some(&pair))?;
+    let (first, address) =
+        keyward::start(keyward::TEMPLATE, &folder, None, upstream, &keys, Some(&pair))?;
     let log = folder.join("output.log");
     let mut serving = Serving { pid: first.id(), first: first.id(), log };
 

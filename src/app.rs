@@ -20,7 +20,7 @@ use crate::reload::{self, Loaded, Reloader};
 use crate::server::control::Control;
 use crate::server::listeners::Listeners;
 use crate::server::{self, Server};
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::Shared;
 use crate::systemd;
 use crate::takeover::{Handover, Predecessor, Successor};
 use crate::telemetry::Format;
@@ -94,6 +94,7 @@ impl App {
         let process = admin::Process {
             shared: Arc::clone(&shared),
             reloads,
+            memory: reloader.key_memory(),
             workers: server.control(),
             metrics: server.metrics(&shared, &usage, log.dropped()),
             usage,
@@ -226,6 +227,7 @@ async fn control(
     let workers = listening.server.control();
     loop {
         let snapshot = shared.current().load_full();
+        shared.free_retired();
         checks.follow(&snapshot.upstreams);
         names.follow(&snapshot.upstreams);
         tokio::select! {
@@ -240,7 +242,7 @@ async fn control(
             },
             _ = signals.hangup.recv() => {
                 if reloader.reload(shared) {
-                    settle(snapshot, shared, &workers, requests).await;
+                    settle(shared, &workers, requests).await;
                 }
             }
             asked = requests.next() => {
@@ -263,23 +265,15 @@ async fn look(
     workers: &Control,
     requests: &mut Requests,
 ) {
-    let before = shared.current().load_full();
     if reloader.look(shared) {
-        settle(before, shared, workers, requests).await;
+        settle(shared, workers, requests).await;
     }
 }
 
-/// Behind a swap: ends what a key held open that is no longer good. All workers have let go of the generation `before`
-/// then, so that it is freed here: with many keys that takes longer than a request should wait.
-async fn settle(
-    before: Arc<Snapshot>,
-    shared: &Shared,
-    workers: &Control,
-    requests: &mut Requests,
-) {
+/// Behind a swap: what a key held open that is no longer good ends.
+async fn settle(shared: &Shared, workers: &Control, requests: &mut Requests) {
     let closed = workers.close_revoked().await;
     requests.settled(shared.current().load().generation, closed);
-    drop(before);
 }
 
 /// Starts the program once more, to take over.

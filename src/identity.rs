@@ -138,7 +138,7 @@ pub enum AdminScope {
 }
 
 /// A declared role: its place in a [`RoleSet`] and its name as a header value, built once.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Role {
     index: u8,
     name: RoleName,
@@ -221,7 +221,7 @@ pub enum RolesError {
 }
 
 /// All declared roles, with inheritance resolved.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roles(BTreeMap<RoleName, Arc<Role>>);
 
 impl Roles {

@@ -3,8 +3,8 @@
 //! What must agree lives under one swap: a request loads the snapshot once and keeps it to its end, so it
 //! never sees the routes of one generation with the keys of another.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -72,6 +72,9 @@ pub struct Shared {
     reloads: Reloads,
     /// Whether snapshots keep the records of the keys: decided at the start, as whether there is an admin listener.
     keeps_records: bool,
+    /// Generations that requests may still have. Who lets go of one last frees all its keys, which takes longer than
+    /// thousands of requests: that shall be no worker.
+    retired: Mutex<Vec<Arc<Snapshot>>>,
 }
 
 /// What came of reloads.
@@ -133,7 +136,8 @@ impl Shared {
         let keeps_records = config.admin.is_some();
         let first = Snapshot::new(config, keys, keeps_records, handshakes, &endpoints, 1);
         let current = Arc::new(ArcSwap::from_pointee(first));
-        Self { current, endpoints, reloads: Reloads::new(), keeps_records }
+        let (reloads, retired) = (Reloads::new(), Mutex::default());
+        Self { current, endpoints, reloads, keeps_records, retired }
     }
 
     /// What came of reloads.
@@ -152,9 +156,17 @@ impl Shared {
         let keeps_records = self.keeps_records;
         let next =
             Snapshot::new(config, keys, keeps_records, handshakes, &self.endpoints, generation);
-        self.current.store(Arc::new(next));
+        let before = self.current.swap(Arc::new(next));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.reloads.took();
         generation
+    }
+
+    /// Frees the generations that no request has any more. To be called now and then, by no worker.
+    pub fn free_retired(&self) {
+        // Nobody can take one again that nobody has.
+        let is_held = |retired: &Arc<Snapshot>| Arc::strong_count(retired) > 1;
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(is_held);
     }
 }
 
@@ -181,7 +193,7 @@ impl Snapshot {
         Self {
             generation,
             keys: keys.table,
-            records: if keeps_records { keys.records.into() } else { Arc::default() },
+            records: if keeps_records { keys.records } else { Arc::default() },
             tls,
             admin_tls,
             upstreams: config.upstreams.iter().enumerate().map(upstream).collect(),

@@ -82,7 +82,8 @@ impl Job<'_> {
     fn keyward(&self) -> Result<Contestant, Failure> {
         let Job { folder, upstream, keys, pair } = *self;
         let folder = folder.join(KEYWARD);
-        let (child, address) = keyward::start(&folder, Some(PROXY_CORE), upstream, keys, pair)?;
+        let (child, address) =
+            keyward::start(keyward::TEMPLATE, &folder, Some(PROXY_CORE), upstream, keys, pair)?;
         Ok(Contestant {
             name: KEYWARD,
             version: format!("keyward {}", env!("CARGO_PKG_VERSION")),

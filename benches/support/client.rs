@@ -7,12 +7,13 @@ use std::time::Duration;
 
 /// No answer within this time is a failure of the bench, never a long measurement.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// The largest answer read: an echo of a request head, with room.
-const ANSWER_MAX_BYTES: usize = 16 * 1024;
+/// The largest answer read: a page of two hundred keys, with room.
+const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 
 /// One connection to a proxy.
 pub(crate) struct Client<S = TcpStream> {
     stream: S,
+    host: SocketAddr,
     buffer: Vec<u8>,
     /// Whether the proxy has said that nothing follows.
     is_over: bool,
@@ -36,16 +37,28 @@ impl<S: Read + Write> Client<S> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
-        Ok(Client { stream: wrap(stream)?, buffer: Vec::new(), is_over: false })
+        Ok(Client { stream: wrap(stream)?, host: address, buffer: Vec::new(), is_over: false })
     }
 
     /// Sends `GET path` with the header lines given (each ends in CR LF) and reads the answer. `NotConnected` where
     /// the last answer has said that it is the last: nothing is sent then.
     pub(crate) fn get(&mut self, path: &str, headers: &str) -> io::Result<Answer> {
+        self.ask("GET", path, headers, "")
+    }
+
+    /// The same with any method, and a body behind the head.
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> io::Result<Answer> {
         if self.is_over {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n{headers}\r\n");
+        let host = self.host;
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n{body}");
         self.stream.write_all(request.as_bytes())?;
         self.stream.flush()?;
         self.buffer.clear();

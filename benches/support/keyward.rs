@@ -17,25 +17,15 @@ pub(crate) fn program() -> OsString {
     env::var_os("KEYWARD").unwrap_or_else(|| env!("CARGO_BIN_EXE_keyward").into())
 }
 
+/// The configuration, with places to fill in.
 pub(crate) const TEMPLATE: &str = include_str!("../peers/keyward.toml");
 
 /// What the rendered configuration is called.
 pub(crate) const CONFIG: &str = "keyward.toml";
 
-/// Starts keyward in front of `upstream`, with a new `folder` for all that it reads and writes, and waits until it
-/// listens. It speaks TLS if there is the folder of a `pair`.
+/// Starts keyward in front of `upstream`, configured as `template` says, with a new `folder` for all that it reads and
+/// writes, and waits until it listens. It speaks TLS if there is the folder of a `pair`.
 pub(crate) fn start(
-    folder: &Path,
-    core: Option<usize>,
-    upstream: SocketAddr,
-    keys: &[Key],
-    pair: Option<&Path>,
-) -> Result<(Child, SocketAddr), Failure> {
-    start_from(TEMPLATE, folder, core, upstream, keys, pair)
-}
-
-/// The same on a configuration of which `peers/keyward.toml` is the start.
-pub(crate) fn start_from(
     template: &str,
     folder: &Path,
     core: Option<usize>,

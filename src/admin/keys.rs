@@ -18,6 +18,7 @@ use crate::identity::{Label, RoleName, UserName};
 use crate::keys::actor::{self, Way};
 use crate::keys::change::{Change, Revision, Rotation, Update};
 use crate::keys::format::{Digest, Hasher, KeyFormat, generate, start_of};
+use crate::keys::memory::Memory;
 use crate::keys::store::{AddFault, Adding, NewKey, Run, Store, StoreError, Terms, Which};
 use crate::keys::{KeyRecord, KeyState};
 use crate::redact::Secret;
@@ -64,13 +65,15 @@ pub(super) struct Shown {
 pub(super) struct Keys {
     shared: Arc<Shared>,
     reloads: Reloads,
+    /// What the reloader and we have read of the key file.
+    memory: Memory,
     /// Held from the decision on a change until it is in force.
     turn: Arc<Mutex<()>>,
 }
 
 impl Keys {
-    pub(super) fn new(shared: Arc<Shared>, reloads: Reloads) -> Self {
-        Self { shared, reloads, turn: Arc::default() }
+    pub(super) fn new(shared: Arc<Shared>, reloads: Reloads, memory: Memory) -> Self {
+        Self { shared, reloads, memory, turn: Arc::default() }
     }
 
     /// The key `id`, if there is one that `actor` knows of.
@@ -146,7 +149,7 @@ impl Keys {
             }
         };
         let actor = actor.ok_or(Refusal::NoManager)?;
-        Ok(Turn { guard, desk: Desk::new(snapshot, actor) })
+        Ok(Turn { guard, desk: Desk::new(snapshot, self.memory.clone(), actor) })
     }
 }
 
@@ -179,6 +182,7 @@ impl Turn {
 /// One who acts, and the keys as they are in force.
 struct Desk {
     snapshot: Arc<Snapshot>,
+    memory: Memory,
     actor: Actor,
     by: actor::Actor,
     hasher: Hasher,
@@ -186,7 +190,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(snapshot: Arc<Snapshot>, actor: Actor) -> Self {
+    fn new(snapshot: Arc<Snapshot>, memory: Memory, actor: Actor) -> Self {
         let keys = &snapshot.config.keys;
         let by = actor::Actor {
             way: Way::Api,
@@ -196,13 +200,14 @@ impl Desk {
         };
         let hasher = Hasher::new(keys.pepper.clone());
         let format = KeyFormat::new(keys.prefix.clone());
-        Self { hasher, format, snapshot, actor, by }
+        Self { hasher, format, snapshot, memory, actor, by }
     }
 
     fn store(&self) -> Store<'_> {
         let config = &self.snapshot.config;
         let (keys, audit) = (&config.keys.store, &config.audit.file);
-        Store::new(keys, audit, &config.roles, &self.hasher, &self.format)
+        let store = Store::new(keys, audit, &config.roles, &self.hasher, &self.format);
+        store.remembering(&self.memory)
     }
 
     /// A new secret, its digest, and what of it may be shown.

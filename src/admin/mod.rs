@@ -46,6 +46,7 @@ use http::HeaderValue;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
+use crate::keys::memory::Memory;
 use crate::proxy::request_id::RequestIds;
 use crate::reload::request::Reloads;
 use crate::server::control::Control;
@@ -87,6 +88,8 @@ pub struct Process {
     pub shared: Arc<Shared>,
     /// Brings changes into force.
     pub reloads: Reloads,
+    /// What was read of the key file.
+    pub memory: Memory,
     /// The data plane.
     pub workers: Control,
     /// What keys are used for.
@@ -111,18 +114,18 @@ struct State {
     document: Bytes,
 }
 
-/// Serves on `listener`.
+/// Serves on `listener`. What `memory` knows of the key file is not read again.
 ///
 /// # Errors
 /// A thread or randomness cannot be had.
 pub fn start(listener: TcpListener, process: Process) -> io::Result<Admin> {
-    let Process { shared, reloads, workers, usage, metrics } = process;
+    let Process { shared, reloads, memory, workers, usage, metrics } = process;
     let address = listener.local_addr()?;
     let socket = listener.try_clone()?;
     let (phase, in_phase) = watch::channel(Phase::Serving);
     let document = api::document().to_json().map_err(io::Error::other)?;
     let state = Arc::new(State {
-        keys: Keys::new(Arc::clone(&shared), reloads),
+        keys: Keys::new(Arc::clone(&shared), reloads, memory),
         shared,
         uses: Uses { workers, reported: usage },
         metrics,

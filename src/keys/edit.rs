@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 use toml::de::{DeTable, DeValue};
-use toml_edit::{ArrayOfTables, Datetime, DocumentMut, Item, RawString, Table, Value};
+use toml_edit::{Datetime, Document, DocumentMut, Item, Table, Value};
 
 use super::KeyRecord;
 
@@ -51,8 +51,9 @@ pub(super) fn update(
     if !entry.starts_with('[') {
         return Err(EditError::InlineKeys);
     }
-    let mut document = parse(entry);
-    let table = tables(&mut document)?.get_mut(0).expect("the range is that of an entry");
+    let mut document: DocumentMut = entry.parse().expect("the text was read before it is edited");
+    let tables = document.get_mut("keys").and_then(Item::as_array_of_tables_mut);
+    let table = tables.and_then(|tables| tables.get_mut(0)).expect("the range is that of an entry");
     for ((field, old), (_, new)) in fields(before).into_iter().zip(fields(after)) {
         match new {
             new if old.as_ref().map(Value::to_string) == new.as_ref().map(Value::to_string) => {}
@@ -74,57 +75,44 @@ pub(super) fn entry(record: &KeyRecord) -> String {
     table.to_string()
 }
 
-/// `text` without the key at `place` and the comment right above it; `keys = []` if it was the last.
-pub(super) fn remove(text: &str, place: usize) -> Result<String, EditError> {
-    let mut document = parse(text);
-    let tables = tables(&mut document)?;
-    let removed = tables.remove(place);
-    let kept = kept_comment(removed.decor().prefix());
-    if let Some(next) = tables.get_mut(place) {
-        let prefix = format!("{kept}{}", str_of(next.decor().prefix()));
-        next.decor_mut().set_prefix(if place == 0 && kept.is_empty() {
-            prefix.trim_start_matches(['\r', '\n']).to_owned()
-        } else {
-            prefix
-        });
-        return Ok(document.to_string());
+/// `text`, whose entries begin at `starts`, without the one at `place` and the comment right above it; `keys = []` if
+/// it was the last.
+pub(super) fn remove(text: &str, starts: &[usize], place: usize) -> Result<String, EditError> {
+    if !text[starts[place]..].starts_with('[') {
+        return Err(EditError::InlineKeys);
     }
-    let is_last = tables.is_empty();
-    let trailing = str_of(Some(document.trailing())).to_owned();
-    if !is_last {
-        document.set_trailing(format!("{kept}{trailing}"));
-        return Ok(document.to_string());
-    }
-    document.remove("keys");
-    document.set_trailing("");
-    Ok(format!("{document}{kept}keys = []\n{trailing}"))
+    // What belongs to none is behind the entry that it follows, and for the first at the beginning.
+    let above = place.checked_sub(1).map_or(0, |before| end(text, starts, before));
+    let kept = kept_comment(&text[above..starts[place]]);
+    let (above, below) = (&text[..above], &text[end(text, starts, place)..]);
+    Ok(match starts.len() {
+        1 => format!("{kept}keys = []\n{below}"),
+        _ if place == 0 && kept.is_empty() => below.trim_start_matches(['\r', '\n']).to_owned(),
+        _ => [above, kept, below].concat(),
+    })
+}
+
+/// Where the entry at `place` ends: before the comments and empty lines that follow it.
+fn end(text: &str, starts: &[usize], place: usize) -> usize {
+    let start = starts[place];
+    let piece = &text[start..starts.get(place + 1).copied().unwrap_or(text.len())];
+    let document = Document::parse(piece).expect("the text was read before it is edited");
+    start + document.trailing().span().map_or(piece.len(), |trailing| trailing.start)
 }
 
 /// What stands before a key but does not belong to it: everything up to the last empty line.
-fn kept_comment(prefix: Option<&RawString>) -> String {
-    let prefix = str_of(prefix);
+fn kept_comment(above: &str) -> &str {
     let mut end = 0;
     let mut line_end = 0;
-    for line in prefix.split_inclusive('\n') {
+    for line in above.split_inclusive('\n') {
         line_end += line.len();
-        if line.trim().is_empty() {
+        // The last line may be the header's indentation.
+        if line.trim().is_empty() && line.ends_with('\n') {
             end = line_end;
         }
     }
-    let kept = &prefix[..end];
-    if kept.trim().is_empty() { String::new() } else { kept.to_owned() }
-}
-
-fn str_of(raw: Option<&RawString>) -> &str {
-    raw.and_then(RawString::as_str).unwrap_or_default()
-}
-
-fn parse(text: &str) -> DocumentMut {
-    text.parse().expect("the text was read before it is edited")
-}
-
-fn tables(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
-    document.get_mut("keys").and_then(Item::as_array_of_tables_mut).ok_or(EditError::InlineKeys)
+    let kept = &above[..end];
+    if kept.trim().is_empty() { "" } else { kept }
 }
 
 /// `text` without its `keys = []`, which says that there are no keys.
@@ -220,6 +208,13 @@ mod tests {
         starts[place]..starts.get(place + 1).copied().unwrap_or(text.len())
     }
 
+    /// `text` without the entry at `place`.
+    fn remove(text: &str, place: usize) -> Result<String, EditError> {
+        let (entries, _) = entries::parse(text);
+        let starts: Vec<_> = entries.iter().map(|entry| entry.places.start).collect();
+        super::remove(text, &starts, place)
+    }
+
     /// All of `text` after the update of the entry at `place`.
     fn updated(text: &str, place: usize, before: &KeyRecord, after: &KeyRecord) -> String {
         let range = range(text, place);
@@ -305,6 +300,23 @@ mod tests {
         check(0, format!("# Ours.\n\n\n# b\n{b}\n# Carols:\n\n{c}# End.\n"));
         check(1, format!("# Ours.\n\n# a\n{a}\n# Carols:\n\n{c}# End.\n"));
         check(2, format!("# Ours.\n\n# a\n{a}\n# b\n{b}\n# Carols:\n\n# End.\n"));
+    }
+
+    #[test]
+    fn of_what_is_around_a_key_that_goes_no_byte_changes() {
+        let (a, b) = (key("key_a"), key("key_b").replace("[[keys]]", "[[ keys ]]"));
+        let label = "label = \"\"\"x\\\n  # y\"\"\" # z\n";
+        let odd = key("key_c").replace("label = \"l\"\n", "") + label;
+        let check = |text: &str, place, expect: &str| {
+            assert_eq!(remove(text, place).unwrap(), expect, "{text}");
+        };
+        let text = format!("# Ours.\n{a}  # Bob's:\n  {b}{odd}");
+        check(&text, 0, &format!("  # Bob's:\n  {b}{odd}"));
+        check(&text, 1, &format!("# Ours.\n{a}{odd}"));
+        check(&text, 2, &format!("# Ours.\n{a}  # Bob's:\n  {b}"));
+        let windows = |text: &str| text.replace('\n', "\r\n");
+        check(&windows(&text), 1, &windows(&format!("# Ours.\n{a}{odd}")));
+        check(&windows(&format!("{a}\n\n{odd}")), 0, &windows(&odd));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! quotes a value which could be a key.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_spanned::Spanned;
@@ -11,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::KeyRecord;
 use super::format::{Digest, START_MAX_BYTES};
+use super::memory::{Memory, Recalled};
 use super::pieces;
 use crate::diagnostics::Fault;
 use crate::identity::{KeyId, Label, NameError, RoleName, UserName};
@@ -58,49 +60,48 @@ pub(super) struct Places {
     pub(super) previous_hash: Option<Span>,
 }
 
-impl Places {
-    /// Moves them by `bytes`.
-    fn shift(&mut self, bytes: usize) {
-        let Self { start, id, hash, role, previous_hash } = self;
-        *start += bytes;
-        for place in [id, hash, role].into_iter().chain(previous_hash) {
-            *place = place.start + bytes..place.end + bytes;
-        }
-    }
+/// A text without a fault in any entry.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) records: Arc<[KeyRecord]>,
+    /// Where each entry begins.
+    pub(super) starts: Vec<usize>,
+    /// What the memory says of them.
+    pub(super) recalled: Option<Recalled>,
 }
 
-/// Reads `text`. The entries without a fault are returned beside the faults of the others, so that they
-/// can be checked further.
-pub(super) fn parse(text: &str) -> (Vec<Entry>, Vec<Fault>) {
-    match parse_pieces(text) {
-        Some(entries) => (entries, Vec::new()),
-        None => parse_whole(text),
-    }
-}
-
-/// Reads `text` entry by entry; `None` if anything is odd about it.
-fn parse_pieces(text: &str) -> Option<Vec<Entry>> {
+/// Reads `text` entry by entry, but none that `memory` knows. `None` if anything is odd about it: [`parse`] tells what.
+pub(super) fn read(text: &str, memory: Option<&Memory>) -> Option<Read> {
     let (before, pieces) = pieces::split(text);
     let is_silent = DeTable::parse(before).ok()?.get_ref().is_empty();
-    let entries: Vec<_> = pieces.map(|place| entry_at(text, place)).collect::<Option<_>>()?;
-    (is_silent && !entries.is_empty()).then_some(entries)
+    let (starts, entries): (Vec<_>, Vec<_>) =
+        pieces.map(|piece| (piece.start, &text[piece])).unzip();
+    if !is_silent || entries.is_empty() {
+        return None;
+    }
+    let Some(memory) = memory else {
+        let records = entries.into_iter().map(record).collect::<Option<_>>()?;
+        return Some(Read { records, starts, recalled: None });
+    };
+    let recalled = memory.read(&entries, record)?;
+    Some(Read { records: Arc::clone(recalled.records()), starts, recalled: Some(recalled) })
 }
 
-/// Reads the one entry at `place`.
-fn entry_at(text: &str, place: Span) -> Option<Entry> {
-    let start = place.start;
-    let document = DeTable::parse(&text[place]).ok()?.into_inner();
+/// Reads the one entry that `text` is.
+fn record(text: &str) -> Option<KeyRecord> {
+    let document = DeTable::parse(text).ok()?.into_inner();
     let (1, DeValue::Array(tables)) = (document.len(), document.get("keys")?.get_ref()) else {
         return None;
     };
     let [table] = &**tables else { return None };
     let mut faults = Vec::new();
-    let mut entry = entry(table, &mut faults)?;
-    entry.places.shift(start);
-    faults.is_empty().then_some(entry)
+    let entry = entry(table, &mut faults)?;
+    faults.is_empty().then_some(entry.record)
 }
 
-fn parse_whole(text: &str) -> (Vec<Entry>, Vec<Fault>) {
+/// Reads `text` as a whole. The entries without a fault are returned beside the faults of the others, so that they
+/// can be checked further.
+pub(super) fn parse(text: &str) -> (Vec<Entry>, Vec<Fault>) {
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let fault = |error: &toml::de::Error| match error.span() {
@@ -386,15 +387,22 @@ mod tests {
         let commented =
             format!("# Ours.\n\n{}\n# Bob:\n{}", key("a", "enabled = false"), key("b", "# end"));
         for text in [commented, format!("{a}{b}").replace('\n', "\r\n")] {
-            let (whole, faults) = parse_whole(&text);
+            let (whole, faults) = parse(&text);
             assert_eq!(faults, [], "{text}");
-            let pieces = parse_pieces(&text).expect("each entry stands alone");
-            assert_eq!(format!("{pieces:?}"), format!("{whole:?}"), "{text}");
+            let (records, starts): (Vec<_>, Vec<_>) =
+                whole.into_iter().map(|entry| (entry.record, entry.places.start)).unzip();
+            let memory = Memory::default();
+            for memory in [None, Some(&memory), Some(&memory)] {
+                let read = read(&text, memory).expect("each entry stands alone");
+                assert_eq!((&*read.records, &read.starts), (&*records, &starts), "{text}");
+            }
         }
     }
 
     #[test]
     fn what_cannot_be_read_entry_by_entry_is_read_at_once() {
+        let memory = Memory::default();
+        read(&(key("a", "") + &key("b", "")), Some(&memory)).expect("both can be");
         let multiline = key("a", "disabled_reason = \"\"\"\n[[keys]]\n\"\"\"\n");
         for text in [
             "keys = []\n".to_owned(),
@@ -408,7 +416,8 @@ mod tests {
             key("a", "unknown = 1\n"),
             multiline,
         ] {
-            assert!(parse_pieces(&text).is_none(), "{text}");
+            assert!(read(&text, None).is_none(), "{text}");
+            assert!(read(&text, Some(&memory)).is_none(), "{text}");
         }
     }
 }

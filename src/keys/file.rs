@@ -7,12 +7,14 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::KeyRecord;
 use super::durable::WRITABLE_BY_OTHERS;
-use super::entries::{self, Entry, Span};
+use super::entries::{self, Entry, Read, Span};
 use super::format::{Hasher, KeyFormat};
 use super::mask::mask;
+use super::memory::Memory;
 use super::table::{HashField, KeyTable, TableError, TableFault};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::{RoleName, Roles};
@@ -21,7 +23,7 @@ use crate::identity::{RoleName, Roles};
 #[derive(Debug)]
 pub struct LoadedKeys {
     /// Every key, in the order of the file.
-    pub records: Vec<KeyRecord>,
+    pub records: Arc<[KeyRecord]>,
     /// The same keys, to be searched.
     pub table: KeyTable,
 }
@@ -30,14 +32,14 @@ impl LoadedKeys {
     /// How many keys have each role, whatever their state.
     pub fn len_by_role(&self) -> HashMap<&str, usize> {
         let mut counts = HashMap::new();
-        for record in &self.records {
+        for record in &*self.records {
             *counts.entry(record.role.as_str()).or_default() += 1;
         }
         counts
     }
 }
 
-/// Reads the key file at `path`.
+/// Reads the key file at `path`, but no entry that is as `memory` knows it.
 ///
 /// # Errors
 /// Every fault at its place; a file that others may write, or that may be half-written, is refused.
@@ -46,8 +48,9 @@ pub fn load(
     roles: &Roles,
     hasher: &Hasher,
     format: &KeyFormat,
+    memory: Option<&Memory>,
 ) -> Result<LoadedKeys, Report> {
-    let file = KeyFile { path, roles, hasher, format };
+    let file = KeyFile { path, roles, hasher, format, memory };
     file.check(&file.read()?)
 }
 
@@ -58,6 +61,8 @@ pub(super) struct KeyFile<'a> {
     pub(super) roles: &'a Roles,
     pub(super) hasher: &'a Hasher,
     pub(super) format: &'a KeyFormat,
+    /// What is known of its text.
+    pub(super) memory: Option<&'a Memory>,
 }
 
 impl KeyFile<'_> {
@@ -90,15 +95,18 @@ impl KeyFile<'_> {
 
     /// The keys in `text`, if it has no fault, and where the entry of each begins.
     pub(super) fn check_with_places(&self, text: &str) -> Result<(LoadedKeys, Vec<usize>), Report> {
+        if let Some(read) = entries::read(text, self.memory)
+            && let Some(table) = self.table_of(&read)
+        {
+            return Ok((LoadedKeys { records: read.records, table }, read.starts));
+        }
         let (entries, mut faults) = entries::parse(text);
         let (records, places): (Vec<_>, Vec<_>) =
             entries.into_iter().map(|Entry { record, places }| (record, places)).unzip();
-        let (hasher, format) = (self.hasher.clone(), self.format.clone());
-        let table = KeyTable::build(&records, self.roles, hasher, format);
-        match table {
+        match self.table(&records) {
             Ok(table) if faults.is_empty() => {
                 let starts = places.iter().map(|places| places.start).collect();
-                Ok((LoadedKeys { records, table }, starts))
+                Ok((LoadedKeys { records: records.into(), table }, starts))
             }
             result => {
                 for error in result.err().unwrap_or_default() {
@@ -109,6 +117,18 @@ impl KeyFile<'_> {
                 Err(Report::error(Source { path: self.path.to_owned(), text }, faults))
             }
         }
+    }
+
+    fn table_of(&self, read: &Read) -> Option<KeyTable> {
+        let Some(recalled) = &read.recalled else { return self.table(&read.records).ok() };
+        let shared = recalled.table(self.roles, self.hasher, self.format);
+        let table = shared.or_else(|| self.table(&read.records).ok())?;
+        recalled.keep(&table, self.roles);
+        Some(table)
+    }
+
+    fn table(&self, records: &[KeyRecord]) -> Result<KeyTable, Vec<TableError>> {
+        KeyTable::build(records, self.roles, self.hasher.clone(), self.format.clone())
     }
 }
 
@@ -177,7 +197,7 @@ mod tests {
         let roles = Roles::new(&[declare("viewer"), declare("admin")]).unwrap();
         let (hasher, format) = (Hasher::default(), KeyFormat::new(Prefix::new("kw").unwrap()));
         let path = Path::new("keys.toml");
-        let file = KeyFile { path, roles: &roles, hasher: &hasher, format: &format };
+        let file = KeyFile { path, roles: &roles, hasher: &hasher, format: &format, memory: None };
         file.check(text).err().unwrap_or_default()
     }
 

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod change;
 pub mod format;
 pub mod import;
+pub mod memory;
 pub mod shown;
 pub mod store;
 pub mod table;

@@ -21,6 +21,7 @@ use super::edit;
 use super::entries;
 use super::file::KeyFile;
 use super::format::{Digest, Hasher, KeyFormat, random_text};
+use super::memory::Memory;
 use super::rules;
 use crate::diagnostics::Report;
 use crate::identity::{KeyId, Label, RoleName, Roles, UserName};
@@ -121,7 +122,12 @@ impl<'a> Store<'a> {
         hasher: &'a Hasher,
         format: &'a KeyFormat,
     ) -> Self {
-        Self { file: KeyFile { path, roles, hasher, format }, audit }
+        Self { file: KeyFile { path, roles, hasher, format, memory: None }, audit }
+    }
+
+    /// The same, which reads no entry that is as `memory` knows it.
+    pub fn remembering(self, memory: &'a Memory) -> Self {
+        Self { file: KeyFile { memory: self.file.memory.or(Some(memory)), ..self.file }, ..self }
     }
 
     /// Reads every key; see [`load`].
@@ -132,14 +138,16 @@ impl<'a> Store<'a> {
     /// Stores `new` keys, enabled, behind all others; all of them, or none. A file that does not exist
     /// yet is made.
     pub fn add(&self, new: &[NewKey], how: Adding<'_>) -> Result<Vec<KeyRecord>, StoreError> {
-        let locked = Locked::acquire(self.file.path).map_err(StoreError::File)?;
-        let before = match self.file.path.try_exists() {
+        let memory = Memory::default();
+        let store = self.remembering(&memory);
+        let locked = Locked::acquire(store.file.path).map_err(StoreError::File)?;
+        let before = match store.file.path.try_exists() {
             Ok(false) => None,
-            _ => Some(self.file.read().map_err(StoreError::Faults)?),
+            _ => Some(store.file.read().map_err(StoreError::Faults)?),
         };
         let text = before.as_deref().unwrap_or("keys = []\n");
-        let (keys, starts) = self.file.check_with_places(text).map_err(StoreError::Faults)?;
-        rules::check_new(&self.file, &keys, new, now())?;
+        let (keys, starts) = store.file.check_with_places(text).map_err(StoreError::Faults)?;
+        rules::check_new(&store.file, &keys, new, now())?;
         let added = records_of(&keys.records, new)?;
         let edited = edit::append(text, starts.first().copied(), &added)?;
         if how.run == Run::Real && !added.is_empty() {
@@ -151,8 +159,8 @@ impl<'a> Store<'a> {
                 reason: None,
             };
             let events: Vec<_> = added.iter().map(event).collect();
-            self.file.check(&edited).map_err(StoreError::Faults)?;
-            self.write(&locked, before.as_deref(), &edited, &events)?;
+            store.file.check(&edited).map_err(StoreError::Faults)?;
+            store.write(&locked, before.as_deref(), &edited, &events)?;
         }
         Ok(added)
     }
@@ -168,9 +176,11 @@ impl<'a> Store<'a> {
         change: &Change,
         terms: Terms<'_>,
     ) -> Result<Changed, StoreError> {
-        let locked = Locked::acquire(self.file.path).map_err(StoreError::File)?;
-        let text = self.file.read().map_err(StoreError::Faults)?;
-        let (keys, starts) = self.file.check_with_places(&text).map_err(StoreError::Faults)?;
+        let memory = Memory::default();
+        let store = self.remembering(&memory);
+        let locked = Locked::acquire(store.file.path).map_err(StoreError::File)?;
+        let text = store.file.read().map_err(StoreError::Faults)?;
+        let (keys, starts) = store.file.check_with_places(&text).map_err(StoreError::Faults)?;
         let records = &keys.records;
         let place = which.place(records)?;
         let before = &records[place];
@@ -180,23 +190,23 @@ impl<'a> Store<'a> {
         let now = now();
         let after = change.apply(before, terms.by, now);
         let leaves_no_admin =
-            rules::leaves_no_admin(records, place, after.as_ref(), self.file.roles, now);
+            rules::leaves_no_admin(records, place, after.as_ref(), store.file.roles, now);
         let changed = Changed { before: before.clone(), after, leaves_no_admin };
         if changed.after.as_ref() == Some(before) {
             return Ok(changed);
         }
-        rules::check_change(&self.file, &keys, place, change, changed.after.as_ref(), now)?;
+        rules::check_change(&store.file, &keys, place, change, changed.after.as_ref(), now)?;
         if leaves_no_admin && !terms.may_leave_no_admin {
             return Err(StoreError::LastAdmin(before.id.clone()));
         }
         let edited = match &changed.after {
             Some(after) => {
                 let range = starts[place]..starts.get(place + 1).copied().unwrap_or(text.len());
-                self.updated(&text, range, before, after)?
+                store.updated(&text, range, before, after)?
             }
             None => {
-                let edited = edit::remove(&text, place)?;
-                self.file.check(&edited).map_err(StoreError::Faults)?;
+                let edited = edit::remove(&text, &starts, place)?;
+                store.file.check(&edited).map_err(StoreError::Faults)?;
                 edited
             }
         };
@@ -207,7 +217,7 @@ impl<'a> Store<'a> {
             after: changed.after.as_ref(),
             reason: change.reason().map(Label::as_str),
         };
-        self.write(&locked, Some(&text), &edited, &[event])?;
+        store.write(&locked, Some(&text), &edited, &[event])?;
         Ok(changed)
     }
 

@@ -1,12 +1,13 @@
 //! The table requests are checked against: immutable, and searched by the digest's own bytes.
 //!
-//! Keys are spread over shards of about [`KEYS_PER_SHARD`], each of which is shared by its clones, so that a
-//! later change to one key replaces one shard and shares all others.
+//! Keys are spread over shards of about [`KEYS_PER_SHARD`], each of which is shared by its clones, so that the table
+//! behind a change of one key has one shard of its own and shares all others.
 //!
 //! Never here: key material, files, or what a role may do.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::KeyRecord;
@@ -103,8 +104,8 @@ impl Display for TableError {
 
 impl std::error::Error for TableError {}
 
-/// Every key of one generation.
-#[derive(Debug)]
+/// Every key of one generation. A clone shares its shards.
+#[derive(Clone, Debug)]
 pub struct KeyTable {
     /// Never empty.
     shards: Box<[Shard]>,
@@ -133,12 +134,10 @@ impl KeyTable {
             if !ids.insert(&key.id) {
                 report(TableFault::DuplicateId);
             }
-            let Some(role) = roles.find(key.role.as_str()) else {
+            let Some(identity) = identity(key, roles) else {
                 report(TableFault::UnknownRole);
                 continue;
             };
-            let identity = Identity::new(&key.id, &key.user, &key.label, Arc::clone(role));
-            let identity = Arc::new(identity.narrowed(key.scopes.clone()));
             for (field, digest, validity) in digests(key) {
                 let expected = hasher.scheme();
                 if digest.scheme() != expected {
@@ -164,6 +163,68 @@ impl KeyTable {
         }
         let shards = shards.into_iter().map(Shard::new).collect();
         Ok(Self { shards, keys: records.len(), hasher, format })
+    }
+
+    /// The table of `records`: at `changed` they are other than `removed`, which stood there when this one was built, with
+    /// the same roles. It has shards of its own where one of those is, and shares all others. `None` if it would need
+    /// another number of them, or any record is at fault: [`build`](Self::build) says which.
+    pub(super) fn rebuilt(
+        &self,
+        removed: &[KeyRecord],
+        records: &[KeyRecord],
+        changed: Range<usize>,
+        roles: &Roles,
+        hasher: Hasher,
+        format: KeyFormat,
+    ) -> Option<Self> {
+        let count = self.shards.len();
+        if shard_count(records.len()) != count || hasher.scheme() != self.hasher.scheme() {
+            return None;
+        }
+        let ids: HashSet<_> = records.iter().map(|key| &key.id).collect();
+        if ids.len() != records.len() {
+            return None;
+        }
+        let mut anew: Vec<Option<Vec<Entry>>> = (0..count).map(|_| None).collect();
+        for (_, digest, _) in removed.iter().chain(&records[changed.clone()]).flat_map(digests) {
+            if digest.scheme() != hasher.scheme() {
+                return None;
+            }
+            anew[shard::shard(digest.as_bytes(), count)].get_or_insert_default();
+        }
+        for (place, key) in records.iter().enumerate() {
+            let mut of_both = None;
+            for (field, digest, validity) in digests(key) {
+                let digest = digest.as_bytes();
+                let shard = shard::shard(digest, count);
+                let Some(entries) = &mut anew[shard] else { continue };
+                let identity = match of_both.take() {
+                    Some(identity) => identity,
+                    None if changed.contains(&place) => identity(key, roles)?,
+                    None => Arc::clone(&self.shards[shard].find(digest)?.identity),
+                };
+                of_both = Some(Arc::clone(&identity));
+                let is_previous = field == HashField::Previous;
+                entries.push(Entry { digest: *digest, validity, identity, is_previous });
+            }
+        }
+        let mut shards = self.shards.clone();
+        for (shard, entries) in shards.iter_mut().zip(anew) {
+            let Some(entries) = entries else { continue };
+            // Equal digests are in one shard, and those of the others have not changed.
+            let digests: HashSet<_> = entries.iter().map(|entry| &entry.digest).collect();
+            if digests.len() != entries.len() {
+                return None;
+            }
+            drop(digests);
+            *shard = Shard::new(entries);
+        }
+        Some(Self { shards, keys: records.len(), hasher, format })
+    }
+
+    /// The same keys, for a configuration that says otherwise how others look.
+    pub(super) fn with(self, hasher: Hasher, format: KeyFormat) -> Option<Self> {
+        (hasher.scheme() == self.hasher.scheme()).then_some(Self { hasher, format, ..self })
     }
 
     /// Who `key` stands for at `now_unix_s`, in seconds since 1970. Allocates nothing.
@@ -243,9 +304,21 @@ fn digests(key: &KeyRecord) -> impl Iterator<Item = (HashField, &Digest, i64)> {
     [(HashField::Current, &key.hash, validity)].into_iter().chain(previous)
 }
 
+/// Who `key` stands for; nobody if its role is not declared.
+fn identity(key: &KeyRecord, roles: &Roles) -> Option<Arc<Identity>> {
+    let role = roles.find(key.role.as_str())?;
+    let identity = Identity::new(&key.id, &key.user, &key.label, Arc::clone(role));
+    Some(Arc::new(identity.narrowed(key.scopes.clone())))
+}
+
+/// How many shards `keys` need.
+fn shard_count(keys: usize) -> usize {
+    keys.div_ceil(KEYS_PER_SHARD).max(1)
+}
+
 /// As many shards as `keys` need, without entries.
 fn empty_shards(keys: usize) -> Vec<Vec<Entry>> {
-    let count = keys.div_ceil(KEYS_PER_SHARD).max(1);
+    let count = shard_count(keys);
     (0..count).map(|_| Vec::with_capacity(keys.div_ceil(count))).collect()
 }
 
@@ -283,14 +356,21 @@ mod tests {
         }
     }
 
-    fn build_with(hasher: Hasher, records: &[KeyRecord]) -> Result<KeyTable, Vec<TableError>> {
+    fn roles() -> Roles {
         let viewer = RoleDeclaration {
             name: RoleName::new("viewer").unwrap(),
             inherits: Vec::new(),
             admin: Default::default(),
         };
-        let roles = Roles::new(&[viewer]).unwrap();
-        KeyTable::build(records, &roles, hasher, KeyFormat::new(Prefix::new("kw").unwrap()))
+        Roles::new(&[viewer]).unwrap()
+    }
+
+    fn format() -> KeyFormat {
+        KeyFormat::new(Prefix::new("kw").unwrap())
+    }
+
+    fn build_with(hasher: Hasher, records: &[KeyRecord]) -> Result<KeyTable, Vec<TableError>> {
+        KeyTable::build(records, &roles(), hasher, format())
     }
 
     fn build(records: &[KeyRecord]) -> Result<KeyTable, Vec<TableError>> {
@@ -328,6 +408,95 @@ mod tests {
             assert_eq!(found.identity().key_id(), format!("key_{n}"));
         }
         assert_eq!(table.lookup(key(3000).as_bytes(), NOW).unwrap_err(), Rejection::Unknown);
+    }
+
+    /// The table of `before` with the records at `removed` replaced by `added`.
+    fn rebuild(
+        before: &[KeyRecord],
+        removed: Range<usize>,
+        added: &[KeyRecord],
+    ) -> (KeyTable, Vec<KeyRecord>, Option<KeyTable>) {
+        let table = build(before).unwrap();
+        let mut after = before.to_vec();
+        after.splice(removed.clone(), added.iter().cloned());
+        let changed = removed.start..removed.start + added.len();
+        let (removed, hasher) = (&before[removed], Hasher::default());
+        let rebuilt = table.rebuilt(removed, &after, changed, &roles(), hasher, format());
+        (table, after, rebuilt)
+    }
+
+    #[test]
+    fn behind_a_change_most_of_the_table_is_shared_and_all_of_it_is_as_if_built_anew() {
+        let key = |n: usize| {
+            let mut key = record(&format!("key_{n}"), &format!("secret-{n:05}"));
+            let old = Hasher::default().digest(format!("old-{n}").as_bytes());
+            key.previous = n.is_multiple_of(3).then_some((old, at(NOW + 10)));
+            key
+        };
+        let records: Vec<_> = (0..2990).map(key).collect();
+        let disabled = KeyRecord { enabled: false, ..key(1200) };
+        let (hash, old) = (Hasher::default().digest(b"rotated"), (key(1201).hash, at(NOW + 5)));
+        let rotated = KeyRecord { hash, previous: Some(old), ..key(1201) };
+        let check = |removed, added: &[KeyRecord], shards_of_its_own: usize| {
+            let (before, after, rebuilt) = rebuild(&records, removed, added);
+            let (rebuilt, anew) = (rebuilt.expect("it can be"), build(&after).unwrap());
+            assert_eq!(rebuilt.len(), after.len());
+            let mut own = HashSet::new();
+            for (_, digest, _) in records.iter().chain(added).flat_map(digests) {
+                let digest = digest.as_bytes();
+                let told = |table: &KeyTable| {
+                    table.lookup_digest(digest, NOW).map(|found| {
+                        let identity = found.identity();
+                        let names =
+                            [identity.key_id(), identity.user(), identity.role().name().as_str()];
+                        (names.map(str::to_owned), found.expires_unix_s(), found.is_previous())
+                    })
+                };
+                assert_eq!(told(&rebuilt), told(&anew));
+                let place = |table: &KeyTable| {
+                    table
+                        .lookup_digest(digest, NOW)
+                        .ok()
+                        .map(|found| std::ptr::from_ref(found.digest()))
+                };
+                if place(&rebuilt) != place(&before) {
+                    own.insert(shard::shard(digest, 4));
+                }
+            }
+            assert_eq!(own.len(), shards_of_its_own);
+            for key in after.iter().filter(|key| key.enabled && key.previous.is_some()) {
+                let identity = |digest: &Digest| {
+                    rebuilt.lookup_digest(digest.as_bytes(), NOW).unwrap().identity()
+                };
+                let previous = key.previous.unwrap().0;
+                assert!(Arc::ptr_eq(identity(&key.hash), identity(&previous)), "{}", key.id);
+            }
+        };
+        check(0..0, &[], 0);
+        check(1202..1203, &[KeyRecord { enabled: false, ..key(1202) }], 1);
+        check(1202..1203, &[], 1);
+        check(2990..2990, &[key(4000)], 1);
+        // Five digests, which lie in three of the four.
+        check(1200..1202, &[disabled, rotated], 3);
+    }
+
+    #[test]
+    fn nothing_is_shared_where_a_record_is_at_fault_or_the_shards_do_not_suffice() {
+        let key = |n: usize| record(&format!("key_{n}"), &format!("secret-{n:05}"));
+        let records: Vec<_> = (0..750).map(key).collect();
+        let is_refused = |added: KeyRecord| rebuild(&records, 9..10, &[added]).2.is_none();
+        assert!(!is_refused(key(9)));
+        assert!(is_refused(KeyRecord { id: key(700).id, ..key(9) }));
+        assert!(is_refused(KeyRecord { hash: key(700).hash, ..key(9) }));
+        assert!(is_refused(KeyRecord { previous: Some((key(700).hash, at(NOW))), ..key(9) }));
+        assert!(is_refused(KeyRecord { role: RoleName::new("wizard").unwrap(), ..key(9) }));
+        let pepper = Arc::new(Pepper::new(Secret::new(vec![7; 16])).unwrap());
+        let peppered = Hasher::new(Some(pepper));
+        assert!(is_refused(KeyRecord { hash: peppered.digest(b"secret-00009"), ..key(9) }));
+        assert!(rebuild(&records, 750..750, &[key(750)]).2.is_none());
+        let table = build(&records).unwrap();
+        assert!(table.rebuilt(&[], &records, 0..0, &roles(), peppered.clone(), format()).is_none());
+        assert!(table.with(peppered, format()).is_none());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::config::{self, Config, Faulty, Keys, Tls, UpstreamTls};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::Roles;
 use crate::keys::format::{Hasher, KeyFormat};
+use crate::keys::memory::Memory;
 use crate::keys::store::{self, LoadedKeys};
 use crate::snapshot::{Handshakes, Shared, Snapshot};
 use crate::tls::upstreams::{self, LoadedUpstreams};
@@ -41,9 +42,11 @@ pub struct Loaded {
     pub handshakes: Handshakes,
 }
 
-/// What TLS keeps from one reload to the next.
+/// What is kept from one reload to the next.
 #[derive(Clone, Default)]
 struct Lasting {
+    /// Of the key file. It has every record, so it is empty unless keys are managed here.
+    keys: Memory,
     tickets: Tickets,
     /// Others than those of clients: a session that began there is none here.
     admin_tickets: Tickets,
@@ -71,6 +74,11 @@ impl Reloader {
             watch: Watch::new(),
             seen: Fingerprint::default(),
         }
+    }
+
+    /// What is known of the key file, for stores of the same one: nothing as long as no keys are managed here.
+    pub fn key_memory(&self) -> Memory {
+        self.lasting.keys.clone()
     }
 
     /// Reads all files, as they were at one moment.
@@ -167,7 +175,7 @@ fn read(
         Err(Faulty { mut report, key_facts }) => {
             if let Some(known) = key_facts {
                 others_are(vec![known.keys.store.clone()]);
-                if let Err(faults) = load_keys(&known.keys, &known.roles) {
+                if let Err(faults) = load_keys(&known.keys, &known.roles, None) {
                     report.merge(faults);
                 }
             }
@@ -178,7 +186,8 @@ fn read(
 
 /// Reads the files that a configuration without faults names.
 fn read_others(config: Config, lasting: &Lasting) -> Result<Parts, Report> {
-    let keys = load_keys(&config.keys, &config.roles);
+    let memory = config.admin.is_some().then_some(&lasting.keys);
+    let keys = load_keys(&config.keys, &config.roles, memory);
     let now = Timestamp::now();
     let handshakes_of = |tls: Option<&Tls>, section, tickets| {
         tls.map(|tls| tls::load(tls, section, tickets, now)).transpose()
@@ -286,10 +295,10 @@ fn handshakes(
     })
 }
 
-fn load_keys(keys: &Keys, roles: &Roles) -> Result<LoadedKeys, Report> {
+fn load_keys(keys: &Keys, roles: &Roles, memory: Option<&Memory>) -> Result<LoadedKeys, Report> {
     let hasher = Hasher::new(keys.pepper.clone());
     let format = KeyFormat::new(keys.prefix.clone());
-    store::load(&keys.store, roles, &hasher, &format)
+    store::load(&keys.store, roles, &hasher, &format, memory)
 }
 
 /// Says every warning.
@@ -314,4 +323,106 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[log]", old.log != new.log),
     ];
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::keys::actor::{Actor, Way};
+    use crate::keys::change::Change;
+    use crate::keys::store::{Store, Terms, Which};
+
+    const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+    const CONFIG: &str = "
+[keys]
+store = \"keys.toml\"
+[roles.viewer]
+[upstreams.app]
+endpoints = [\"http://127.0.0.1:9\"]
+";
+
+    /// A configuration with two keys.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("keyward.toml"), CONFIG.to_owned() + ADMIN).unwrap();
+        let entry = |id: &str| {
+            let hash = Hasher::default().digest(id.as_bytes());
+            format!(
+                "[[keys]]\nid = \"{id}\"\nhash = \"{hash}\"\nlabel = \"{id}\"\nuser = \"alice\"\n\
+                 role = \"viewer\"\n"
+            )
+        };
+        let keys = folder.path().join("keys.toml");
+        fs::write(&keys, entry("key_a") + &entry("key_b")).unwrap();
+        fs::set_permissions(&keys, Permissions::from_mode(0o600)).unwrap();
+        folder
+    }
+
+    fn load(reloader: &mut Reloader) -> Loaded {
+        reloader.load().unwrap_or_else(|report| panic!("{report}"))
+    }
+
+    #[test]
+    fn a_generation_is_freed_by_who_is_asked_to() {
+        let folder = folder();
+        let mut reloader = Reloader::new(&folder.path().join("keyward.toml"));
+        let Loaded { config, keys, handshakes } = load(&mut reloader);
+        let shared = Shared::new(config, keys, handshakes);
+        let held = shared.current().load_full();
+        let first = Arc::downgrade(&held);
+        assert!(reloader.reload(&shared));
+        shared.free_retired();
+        drop(held);
+        assert!(first.upgrade().is_some(), "the last who held it did not free it");
+        shared.free_retired();
+        assert!(first.upgrade().is_none());
+    }
+
+    #[test]
+    fn what_a_store_has_read_is_not_read_again() {
+        let folder = folder();
+        let path = folder.path().join("keyward.toml");
+        let mut reloader = Reloader::new(&path);
+        fs::write(&path, CONFIG).unwrap();
+        let forgotten = [load(&mut reloader).keys.records, load(&mut reloader).keys.records];
+        assert!(!Arc::ptr_eq(&forgotten[0], &forgotten[1]), "where no keys are managed");
+
+        fs::write(&path, CONFIG.to_owned() + ADMIN).unwrap();
+        let memory = reloader.key_memory();
+        let Loaded { config, keys: before, .. } = load(&mut reloader);
+        let (hasher, format) = (Hasher::default(), KeyFormat::new(config.keys.prefix.clone()));
+        let (store, audit) = (&config.keys.store, &config.audit.file);
+        let store = Store::new(store, audit, &config.roles, &hasher, &format).remembering(&memory);
+        let read = store.load().unwrap_or_else(|report| panic!("{report}")).records;
+        assert!(Arc::ptr_eq(&read, &before.records));
+
+        let user = crate::identity::Label::new("carol").unwrap();
+        let by = Actor { way: Way::Api, user, key_id: None, address: None };
+        let terms = Terms { by: &by, expected: None, may_leave_no_admin: false };
+        let (which, change) = (Which::Exactly(&read[0].id), Change::Delete { force: true });
+        store.change(which, &change, terms).unwrap();
+        let after = load(&mut reloader).keys;
+        assert_eq!(*after.records, read[1..]);
+        assert_eq!(after.table.len(), 1);
+        let read = store.load().unwrap_or_else(|report| panic!("{report}")).records;
+        assert!(Arc::ptr_eq(&read, &after.records));
+    }
+
+    #[test]
+    fn keys_that_are_as_they_were_have_the_roles_of_now() {
+        let folder = folder();
+        let path = folder.path().join("keyward.toml");
+        let mut reloader = Reloader::new(&path);
+        let config = CONFIG.to_owned() + ADMIN;
+        let digest = *Hasher::default().digest(b"key_a").as_bytes();
+        for roles in ["[roles.viewer]", "[roles.viewer]", "[roles.admin]\n[roles.viewer]"] {
+            fs::write(&path, config.replace("[roles.viewer]", roles)).unwrap();
+            let Loaded { config, keys, .. } = load(&mut reloader);
+            let role = keys.table.lookup_digest(&digest, 0).unwrap().identity().role();
+            assert_eq!(role, &**config.roles.find("viewer").unwrap(), "{roles}");
+        }
+    }
 }

@@ -39,6 +39,7 @@ type Count = fn(&Asked) -> u64;
 pub struct Metrics {
     control: Control,
     shared: Arc<Shared>,
+    connections_limit: usize,
     tunnels: Arc<TunnelLimit>,
     usage: Usage,
     dropped: DroppedLines,
@@ -53,11 +54,12 @@ impl Metrics {
     pub(super) fn new(
         control: Control,
         shared: Arc<Shared>,
-        tunnels: Arc<TunnelLimit>,
+        (connections_limit, tunnels): (usize, Arc<TunnelLimit>),
         usage: Usage,
         dropped: DroppedLines,
     ) -> Self {
-        Self { control, shared, tunnels, usage, dropped, started: Timestamp::now() }
+        let started = Timestamp::now();
+        Self { control, shared, connections_limit, tunnels, usage, dropped, started }
     }
 
     /// The page, as of now. To be called from any thread, within a runtime that has timers.
@@ -72,7 +74,7 @@ impl Metrics {
         requests(&mut page, &workers, &snapshot);
         codes(&mut page, &workers);
         endpoints(&mut page, &workers, &snapshot);
-        self.connections(&mut page, &workers);
+        self.connections(&mut page, &workers, &snapshot);
         self.configuration(&mut page, &snapshot);
         if snapshot.config.metrics.per_key {
             self.control.report_usage().await;
@@ -83,7 +85,7 @@ impl Metrics {
         Ok(page.into_text())
     }
 
-    fn connections(&self, page: &mut Page, workers: &[Measured]) {
+    fn connections(&self, page: &mut Page, workers: &[Measured], snapshot: &Snapshot) {
         let numbers: Vec<_> = workers.iter().map(|measured| measured.worker.to_string()).collect();
         let by_worker = || workers.iter().zip(&numbers);
         let help = "Requests that have begun and not ended, tunnels among them.";
@@ -103,6 +105,11 @@ impl Metrics {
         }
         let help = "Tunnels that are open: WebSockets and other upgrades.";
         page.gauge("keyward_tunnels_open", help).sample(&[], self.tunnels.open());
+        let help = "How many connections of clients may be open; at the limit, accepting waits.";
+        page.gauge("keyward_connections_limit", help).sample(&[], self.connections_limit);
+        let help = "How many tunnels may be open; above it they are refused.";
+        let tunnels_limit = snapshot.config.server.limits.tunnels;
+        page.gauge("keyward_tunnels_limit", help).sample(&[], tunnels_limit);
     }
 
     fn configuration(&self, page: &mut Page, snapshot: &Snapshot) {

@@ -60,6 +60,7 @@ pub struct Server {
     /// Those the acceptor listens on, for a process that takes over.
     sockets: Vec<TcpListener>,
     control: Control,
+    connections_limit: usize,
     tunnels: Arc<TunnelLimit>,
     stop: watch::Sender<Stop>,
     acceptor: JoinHandle<()>,
@@ -115,12 +116,23 @@ pub fn start(
         handles.push(handle);
         orders.push(give_order);
     }
-    let limit = ConnectionLimit::new(server.limits.connections);
+    let connections_limit = server.limits.connections;
+    let limit = ConnectionLimit::new(connections_limit);
     let shared = Arc::clone(shared);
     let accept = move || accept(listeners, handles, limit, shared, stopped);
     let acceptor = thread::Builder::new().name("acceptor".to_owned()).spawn(accept)?;
     let control = Control::of(orders);
-    Ok(Server { addresses, redirecting, sockets, control, tunnels, stop, acceptor, workers })
+    Ok(Server {
+        addresses,
+        redirecting,
+        sockets,
+        control,
+        connections_limit,
+        tunnels,
+        stop,
+        acceptor,
+        workers,
+    })
 }
 
 impl Server {
@@ -141,8 +153,8 @@ impl Server {
 
     /// What is measured of it, with what others know.
     pub fn metrics(&self, shared: &Arc<Shared>, usage: &Usage, dropped: DroppedLines) -> Metrics {
-        let (control, shared) = (self.control(), Arc::clone(shared));
-        Metrics::new(control, shared, Arc::clone(&self.tunnels), usage.clone(), dropped)
+        let limits = (self.connections_limit, Arc::clone(&self.tunnels));
+        Metrics::new(self.control(), Arc::clone(shared), limits, usage.clone(), dropped)
     }
 
     /// The sockets it listens on, for a process that takes over.

@@ -136,7 +136,7 @@ fn value(page: &str, begin: &str) -> f64 {
 
 #[test]
 fn a_page_is_the_sum_of_what_all_workers_counted() {
-    let plane = Plane::start("");
+    let plane = Plane::start("[server.limits]\nconnections = 77\ntunnels = 7\n");
     for _ in 0..20 {
         assert!(plane.ask("/", Some(KEY)).starts_with("HTTP/1.1 200 "));
     }
@@ -161,6 +161,8 @@ fn a_page_is_the_sum_of_what_all_workers_counted() {
         ("keyward_config_generation", 1.0),
         ("keyward_build_info", 1.0),
         ("keyward_keys", 1.0),
+        ("keyward_connections_limit", 77.0),
+        ("keyward_tunnels_limit", 7.0),
     ];
     for (begin, expected) in expect {
         assert_eq!(value(&page, begin), expected, "{begin} in\n{page}");

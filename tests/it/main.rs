@@ -24,6 +24,7 @@ mod keys;
 mod limits;
 mod memory;
 mod pace;
+mod packaging;
 mod policy;
 mod proxy_protocol;
 mod proxy_protocol_out;

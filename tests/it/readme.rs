@@ -8,7 +8,7 @@ use keyward::config::{self, Config};
 use keyward::diagnostics::Source;
 
 /// The cells of the rows of the table whose header row begins with `head`.
-fn table(head: &str) -> Vec<Vec<String>> {
+pub(crate) fn table(head: &str) -> Vec<Vec<String>> {
     rows(&read("README.md"), head)
 }
 
@@ -20,7 +20,7 @@ fn rows(page: &str, head: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -233,8 +233,9 @@ impl Keys {
     }
 
     fn list(&self, user: Option<&UserName>, format: Format) -> Result<(), Failure> {
-        let mut records = self.store().load()?.records;
-        records.retain(|record| user.is_none_or(|user| record.user == *user));
+        let keys = self.store().load()?.records;
+        let is_asked_for = |record: &&KeyRecord| user.is_none_or(|user| record.user == *user);
+        let records: Vec<_> = keys.iter().filter(is_asked_for).cloned().collect();
         let now = Timestamp::now();
         if format.json {
             let views: Vec<_> =

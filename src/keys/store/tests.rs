@@ -65,7 +65,7 @@ impl Bench {
     }
 
     fn stored(&self) -> Vec<KeyRecord> {
-        self.with(|store| store.load()).unwrap().records
+        self.with(|store| store.load()).unwrap().records.to_vec()
     }
 
     fn change(&self, id: &KeyId, change: Change) -> Result<Changed, StoreError> {
@@ -314,6 +314,46 @@ fn a_key_is_not_kept_in_a_text_that_is_shown() {
 }
 
 #[test]
+fn a_store_that_remembers_reads_what_others_wrote() {
+    let bench = Bench::new();
+    let memory = Memory::default();
+    let remembered = || bench.with(|store| store.remembering(&memory).load()).unwrap();
+    let by = carol();
+    let adding = Adding { by: &by, action: "create", run: Run::Real };
+    let new = ["a", "b", "c"].map(|name| bench.new_key(&format!("secret-{name}"), name));
+    let made = bench.with(|store| store.remembering(&memory).add(&new, adding)).unwrap();
+    assert!(Arc::ptr_eq(&remembered().records, &remembered().records));
+    assert_eq!(*remembered().records, made);
+
+    // Another process, which knows nothing of this memory.
+    let other = bench.change(&made[1].id, disable("lost")).unwrap().after.unwrap();
+    let terms = Terms { by: &by, expected: Some(Revision::of(&made[1])), may_leave_no_admin: true };
+    let change = |id, change: &Change, terms| {
+        let which = Which::Exactly(id);
+        bench.with(|store| store.remembering(&memory).change(which, change, terms))
+    };
+    let outdated = change(&other.id, &Change::Enable, terms).unwrap_err();
+    assert!(matches!(outdated, StoreError::Changed(now) if *now == other));
+
+    let terms = Terms { expected: None, ..terms };
+    change(&made[0].id, &Change::Delete { force: true }, terms).unwrap();
+    let rotation = bench.rotation("secret-d", None);
+    let rotated = change(&made[2].id, &rotation, terms).unwrap().after.unwrap();
+    assert_eq!(*remembered().records, [other.clone(), rotated.clone()]);
+    assert!(remembered().table.lookup(b"secret-d", 0).is_ok());
+    assert_eq!(bench.stored(), [other, rotated.clone()]);
+
+    // What must hold for all is asked of all, also of those that are as they were.
+    let path = bench.folder.path().join("keys.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let twice = text.replace("id = \"key_", "id = \"key2_").replace("[[keys]]", "\n[[keys]]");
+    fs::write(&path, text + &twice).unwrap();
+    let faults = bench.with(|store| store.remembering(&memory).load()).unwrap_err();
+    assert_eq!(faults.lines().count(), 2, "{faults:?}");
+    assert!(faults.lines().all(|fault| fault.contains("have one hash")), "{faults:?}");
+}
+
+#[test]
 fn what_would_not_load_is_never_written() {
     let bench = Bench::new();
     let (a, _) = (bench.add("secret-a", "a").unwrap(), bench.add("secret-b", "b").unwrap());
@@ -364,7 +404,7 @@ fn of_several_new_keys_all_are_stored_or_none() {
             (3, AddFault::UnknownRole(Some(meant))),
         ]
     );
-    assert_eq!(bench.with(|store| store.load()).unwrap().records, [first]);
+    assert_eq!(bench.stored(), [first]);
 }
 
 #[test]

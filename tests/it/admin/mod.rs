@@ -3,6 +3,7 @@
 mod browsers;
 mod changes;
 mod create;
+mod crowd;
 mod document;
 mod explain;
 mod list;

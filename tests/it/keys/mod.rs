@@ -1,6 +1,7 @@
 //! Guarantee: the command line manages keys without ever losing one, or showing one but to who made it.
 
 mod audit;
+mod crowd;
 mod durability;
 mod home;
 mod secrecy;
