@@ -66,7 +66,7 @@ pub struct Member {
 impl Upstream {
     /// Whether any endpoint gets requests `now`.
     pub fn is_up(&self, now: Instant) -> bool {
-        self.members.iter().any(|member| member.endpoint.share(now) > 0)
+        self.members.iter().any(|member| member.endpoint.is_up(now))
     }
 
     /// The upstream `name` at `place` in the configuration, with these endpoints, their weights, and what connections to
