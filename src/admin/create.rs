@@ -27,8 +27,9 @@ use crate::keys::change::Revision;
 use crate::redact::Secret;
 use crate::scopes::Scopes;
 
-/// Bytes of an answer, at most: growing would leave a copy of the key behind in freed memory. Scopes may take more.
-const ANSWER_BYTES: usize = 16 * 1024;
+/// Bytes of an answer, at most: growing would leave a copy of the key behind in freed memory. Scopes, and the routes of a
+/// rotated key, may take more.
+const ANSWER_BYTES: usize = 32 * 1024;
 /// How long the old secret is taken after a rotation that does not say.
 const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 

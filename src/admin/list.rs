@@ -130,7 +130,8 @@ impl Question {
         }
         found.sort_unstable_by(|a, b| compare(a, b));
         let next_cursor = found.last().filter(|_| has_more).map(|last| write_cursor(last));
-        let listed = |record: &KeyRecord| Listed::new(record, usage.of(record.id.as_str()), now);
+        let brief = |record: &KeyRecord| usage.brief(record.id.as_str(), now);
+        let listed = |record: &KeyRecord| Listed::new(record, brief(record), now);
         let keys = found.into_iter().map(listed).collect();
         Page { keys, total, next_cursor }
     }

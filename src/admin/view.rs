@@ -13,7 +13,7 @@ use crate::keys::KeyRecord;
 use crate::reload::request::{InForce, Outcome};
 use crate::scopes::Scopes;
 use crate::usage::HOURS;
-use crate::usage::recorder::KeyUsage;
+use crate::usage::recorder::{Brief, KeyUsage};
 
 /// A key, but for the secret itself.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -107,10 +107,9 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    pub(super) fn new(record: &KeyRecord, usage: Option<KeyUsage>, now: Timestamp) -> Self {
-        let tally = usage.map(|usage| usage.tally).unwrap_or_default();
-        let hourly = tally.hourly(now);
-        Self { key: Key::new(record, now), last_used: LastUse::new(tally.last), hourly }
+    pub(super) fn new(record: &KeyRecord, brief: Brief, now: Timestamp) -> Self {
+        let Brief { last, hourly } = brief;
+        Self { key: Key::new(record, now), last_used: LastUse::new(last), hourly }
     }
 }
 

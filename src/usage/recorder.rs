@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::file::{Read, Tallies, UsageFile};
-use super::{Report, Tally, hour_of};
+use super::{HOURS, Report, Tally, Use, hour_of, later};
 
 /// Reports on their way: two of each of many workers. One that does not fit is made later.
 const REPORTS: usize = 64;
@@ -40,6 +40,15 @@ pub struct KeyUsage {
     pub tally: Tally,
     /// Its requests in flight in this process.
     pub in_flight: u64,
+}
+
+/// What of that is shown of many keys at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Brief {
+    /// When the key was last used.
+    pub last: Option<Use>,
+    /// Its requests in each of the last [`HOURS`], the current one last.
+    pub hourly: [u64; HOURS as usize],
 }
 
 /// Where a worker reports to.
@@ -76,22 +85,36 @@ struct Sums {
 impl Sums {
     fn of(&self, id: &str) -> Option<KeyUsage> {
         let in_flight = self.in_flight.get(id).map(|&count| count.max(0) as u64);
-        let parts = [self.kept.get(id), self.leaving.get(id), self.new.get(id)];
-        if in_flight.is_none() && parts == [None; 3] {
+        if in_flight.is_none() && self.parts(id).next().is_none() {
             return None;
         }
         let mut tally = Tally::default();
-        parts.into_iter().flatten().for_each(|part| tally.add(part.clone()));
+        self.parts(id).for_each(|part| tally.add(part.clone()));
         tally.forget_before(hour_of(Timestamp::now()));
         Some(KeyUsage { tally, in_flight: in_flight.unwrap_or_default() })
+    }
+
+    /// What adds up to the tally of a key.
+    fn parts(&self, id: &str) -> impl Iterator<Item = &Tally> {
+        [self.kept.get(id), self.leaving.get(id), self.new.get(id)].into_iter().flatten()
     }
 
     fn last_used(&self, id: &str) -> Option<Timestamp> {
         if self.in_flight.get(id).is_some_and(|&count| count > 0) {
             return Some(Timestamp::now());
         }
-        let parts = [self.kept.get(id), self.leaving.get(id), self.new.get(id)];
-        parts.into_iter().flatten().filter_map(|tally| Some(tally.last.as_ref()?.at)).max()
+        self.parts(id).filter_map(|tally| Some(tally.last.as_ref()?.at)).max()
+    }
+
+    fn brief(&self, id: &str, now: Timestamp) -> Brief {
+        let mut brief = Brief::default();
+        for tally in self.parts(id) {
+            later(&mut brief.last, tally.last.clone());
+            for (sum, more) in brief.hourly.iter_mut().zip(tally.hourly(now)) {
+                *sum += more;
+            }
+        }
+        brief
     }
 
     fn add(&mut self, report: Report) {
@@ -139,6 +162,11 @@ impl Usage {
     /// When a key was last in use: now, if it has a request in flight.
     pub fn last_used(&self, id: &str) -> Option<Timestamp> {
         lock(&self.sums).last_used(id)
+    }
+
+    /// What is known of a key in short, without adding up addresses and routes.
+    pub fn brief(&self, id: &str, now: Timestamp) -> Brief {
+        lock(&self.sums).brief(id, now)
     }
 
     /// What is known of every key that was ever used, in no order.
