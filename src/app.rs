@@ -17,7 +17,7 @@ use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, Us
 use crate::diagnostics::Report;
 use crate::reload::request::{self, Requests};
 use crate::reload::{self, Loaded, Reloader};
-use crate::server::control::Control;
+use crate::server::control::{Closed, Control};
 use crate::server::listeners::Listeners;
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
@@ -138,12 +138,12 @@ impl App {
     /// What the system refused; the access log's last lines could not be written.
     pub fn run(self) -> io::Result<()> {
         let Self { runtime, mut signals, shared, server, admin, log, recorder, .. } = self;
-        let (mut reloader, mut requests) = (self.reloader, self.requests);
+        let (mut reloader, requests) = (self.reloader, self.requests);
         let listening = Listening { server: &server, admin: admin.as_ref() };
         let end = runtime.block_on(control(
             &mut signals,
             &mut reloader,
-            &mut requests,
+            requests,
             &shared,
             &listening,
             &log,
@@ -169,9 +169,7 @@ impl App {
                 tokio::select! {
                     cut = stopping.cut() => return cut,
                     // What is in flight may be so for long, and is to end with its key here, too.
-                    () = reloader.changed() => {
-                        look(&mut reloader, &shared, &workers, &mut requests).await;
-                    }
+                    () = reloader.changed() => drop(look(&mut reloader, &shared, &workers).await),
                     () = signals.end.recv() => stopping.hurry(Instant::now() + timeouts.shutdown),
                 }
             }
@@ -217,7 +215,7 @@ impl Listening<'_> {
 async fn control(
     signals: &mut Signals,
     reloader: &mut Reloader,
-    requests: &mut Requests,
+    mut requests: Requests,
     shared: &Shared,
     listening: &Listening<'_>,
     log: &AccessLog,
@@ -242,38 +240,34 @@ async fn control(
             },
             _ = signals.hangup.recv() => {
                 if reloader.reload(shared) {
-                    settle(shared, &workers, requests).await;
+                    requests.settled(workers.close_revoked().await, shared);
                 }
             }
             asked = requests.next() => {
-                look(reloader, shared, &workers, requests).await;
+                if let Some(closed) = look(reloader, shared, &workers).await {
+                    requests.settled(closed, shared);
+                }
                 requests.answer(asked, shared);
             }
             _ = signals.reopen.recv() => {
                 log.reopen();
                 tracing::info!("access log reopened");
             }
-            () = reloader.changed() => look(reloader, shared, &workers, requests).await,
+            () = reloader.changed() => {
+                if let Some(closed) = look(reloader, shared, &workers).await {
+                    requests.settled(closed, shared);
+                }
+            }
         }
     }
 }
 
-/// Reloads if a file has changed.
-async fn look(
-    reloader: &mut Reloader,
-    shared: &Shared,
-    workers: &Control,
-    requests: &mut Requests,
-) {
-    if reloader.look(shared) {
-        settle(shared, workers, requests).await;
+/// Reloads if a file has changed. What a key held open that is no longer good ends with that; it is given back.
+async fn look(reloader: &mut Reloader, shared: &Shared, workers: &Control) -> Option<Closed> {
+    match reloader.look(shared) {
+        true => Some(workers.close_revoked().await),
+        false => None,
     }
-}
-
-/// Behind a swap: what a key held open that is no longer good ends.
-async fn settle(shared: &Shared, workers: &Control, requests: &mut Requests) {
-    let closed = workers.close_revoked().await;
-    requests.settled(shared.current().load().generation, closed);
 }
 
 /// Starts the program once more, to take over.

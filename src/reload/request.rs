@@ -89,9 +89,13 @@ impl Requests {
         }
     }
 
-    /// The reload that brought `generation` has closed this. Whoever changed a file may ask only then: the change of the
-    /// file is seen without them, too.
-    pub fn settled(&mut self, generation: u64, closed: Closed) {
+    /// The reload that brought the current generation has closed this. Whoever changed a file may ask only then: the
+    /// change of the file is seen without them, too.
+    pub fn settled(&mut self, closed: Closed, shared: &Shared) {
+        self.remember(shared.current().load().generation, closed);
+    }
+
+    fn remember(&mut self, generation: u64, closed: Closed) {
         if self.settled.len() == SETTLED_MAX {
             self.settled.pop_front();
         }
@@ -132,9 +136,9 @@ mod tests {
             took: Duration::from_millis(took_ms),
             is_whole: true,
         };
-        requests.settled(3, closed("key_a", 5, 50));
-        requests.settled(4, closed("key_a", 2, 7));
-        requests.settled(5, Closed { is_whole: false, ..closed("key_b", 1, 9) });
+        requests.remember(3, closed("key_a", 5, 50));
+        requests.remember(4, closed("key_a", 2, 7));
+        requests.remember(5, Closed { is_whole: false, ..closed("key_b", 1, 9) });
         let check = |key_id: &str, before, expect| {
             let (answer, _) = oneshot::channel();
             let asked = Asked { key_id: key_id.to_owned(), before, answer };
@@ -150,7 +154,7 @@ mod tests {
     #[test]
     fn only_the_last_reloads_are_remembered() {
         let (_reloads, mut requests) = channel();
-        (0..100).for_each(|generation| requests.settled(generation, Closed::default()));
+        (0..100).for_each(|generation| requests.remember(generation, Closed::default()));
         assert_eq!((requests.settled.len(), requests.settled[0].0), (SETTLED_MAX, 92));
     }
 }
