@@ -19,7 +19,6 @@ use crate::reload::request::{self, Requests};
 use crate::reload::{self, Loaded, Reloader};
 use crate::server::control::Control;
 use crate::server::listeners::Listeners;
-use crate::server::metrics::Metrics;
 use crate::server::{self, Server};
 use crate::snapshot::Shared;
 use crate::systemd;
@@ -28,7 +27,7 @@ use crate::telemetry::Format;
 use crate::telemetry::access_log::{AccessLog, Overflow, Sink};
 use crate::upstream::health::HealthChecks;
 use crate::upstream::names::Names;
-use crate::usage::recorder::{self, Recorder, Usage};
+use crate::usage::recorder::{self, Recorder};
 
 /// How long the access log may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
@@ -61,7 +60,6 @@ pub struct App {
     /// What the admin listener wants to be in force.
     requests: Requests,
     log: AccessLog,
-    usage: Usage,
     recorder: Recorder,
     reloader: Reloader,
 }
@@ -93,8 +91,15 @@ impl App {
         let shared = Arc::new(Shared::new(config, keys, handshakes));
         let server = server::start(&shared, &log, &reports, sockets)?;
         let (reloads, requests) = request::channel();
-        let memory = reloader.key_memory();
-        let start_admin = |socket| admin::start(socket, Arc::clone(&shared), reloads, memory);
+        let process = admin::Process {
+            shared: Arc::clone(&shared),
+            reloads,
+            memory: reloader.key_memory(),
+            workers: server.control(),
+            metrics: server.metrics(&shared, &usage, log.dropped()),
+            usage,
+        };
+        let start_admin = move |socket| admin::start(socket, process);
         let admin = for_admin.map(start_admin).transpose()?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");
@@ -113,18 +118,7 @@ impl App {
                 tracing::info!("took over");
             }
         }
-        Ok(Self {
-            runtime,
-            signals,
-            server,
-            admin,
-            requests,
-            log,
-            usage,
-            recorder,
-            shared,
-            reloader,
-        })
+        Ok(Self { runtime, signals, server, admin, requests, log, recorder, shared, reloader })
     }
 
     /// Where it serves.
@@ -132,19 +126,9 @@ impl App {
         self.server.addresses()
     }
 
-    /// What can be asked of its workers.
-    pub fn workers(&self) -> Control {
-        self.server.control()
-    }
-
-    /// What is measured of all this.
-    pub fn metrics(&self) -> Metrics {
-        self.server.metrics(&self.shared, &self.usage, self.log.dropped())
-    }
-
-    /// What its keys are used for.
-    pub fn usage(&self) -> Usage {
-        self.usage.clone()
+    /// Where its keys are managed.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// Runs until SIGTERM or SIGINT, or until another process has taken over; then lets what is in flight end, and
@@ -154,12 +138,12 @@ impl App {
     /// What the system refused; the access log's last lines could not be written.
     pub fn run(self) -> io::Result<()> {
         let Self { runtime, mut signals, shared, server, admin, log, recorder, .. } = self;
-        let (mut reloader, requests) = (self.reloader, self.requests);
+        let (mut reloader, mut requests) = (self.reloader, self.requests);
         let listening = Listening { server: &server, admin: admin.as_ref() };
         let end = runtime.block_on(control(
             &mut signals,
             &mut reloader,
-            requests,
+            &mut requests,
             &shared,
             &listening,
             &log,
@@ -185,7 +169,9 @@ impl App {
                 tokio::select! {
                     cut = stopping.cut() => return cut,
                     // What is in flight may be so for long, and is to end with its key here, too.
-                    () = reloader.changed() => look(&mut reloader, &shared, &workers).await,
+                    () = reloader.changed() => {
+                        look(&mut reloader, &shared, &workers, &mut requests).await;
+                    }
                     () = signals.end.recv() => stopping.hurry(Instant::now() + timeouts.shutdown),
                 }
             }
@@ -231,7 +217,7 @@ impl Listening<'_> {
 async fn control(
     signals: &mut Signals,
     reloader: &mut Reloader,
-    mut requests: Requests,
+    requests: &mut Requests,
     shared: &Shared,
     listening: &Listening<'_>,
     log: &AccessLog,
@@ -256,27 +242,38 @@ async fn control(
             },
             _ = signals.hangup.recv() => {
                 if reloader.reload(shared) {
-                    workers.close_revoked().await;
+                    settle(shared, &workers, requests).await;
                 }
             }
             asked = requests.next() => {
-                look(reloader, shared, &workers).await;
-                asked.answer(shared);
+                look(reloader, shared, &workers, requests).await;
+                requests.answer(asked, shared);
             }
             _ = signals.reopen.recv() => {
                 log.reopen();
                 tracing::info!("access log reopened");
             }
-            () = reloader.changed() => look(reloader, shared, &workers).await,
+            () = reloader.changed() => look(reloader, shared, &workers, requests).await,
         }
     }
 }
 
-/// Reloads if a file has changed. What a key held open that is no longer good ends with that.
-async fn look(reloader: &mut Reloader, shared: &Shared, workers: &Control) {
+/// Reloads if a file has changed.
+async fn look(
+    reloader: &mut Reloader,
+    shared: &Shared,
+    workers: &Control,
+    requests: &mut Requests,
+) {
     if reloader.look(shared) {
-        workers.close_revoked().await;
+        settle(shared, workers, requests).await;
     }
+}
+
+/// Behind a swap: ends what a key held open that is no longer good.
+async fn settle(shared: &Shared, workers: &Control, requests: &mut Requests) {
+    let closed = workers.close_revoked().await;
+    requests.settled(shared.current().load().generation, closed);
 }
 
 /// Starts the program once more, to take over.

@@ -25,8 +25,9 @@ use super::body::query;
 use super::refusal::{Answer, Refusal};
 use super::revision::etag;
 use super::rights::{Actor, Grant};
-use super::view::{Key, Me, Page, Problem};
-use super::{State, audit, changes, create, explain, health, list};
+use super::usage::Summary;
+use super::view::{Detailed, Key, Me, Page, Problem};
+use super::{State, audit, changes, create, explain, health, list, metrics, usage};
 
 /// Largest body of a request: a key takes some hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -55,6 +56,7 @@ fn paths() -> OpenApiRouter<Arc<State>> {
     OpenApiRouter::with_openapi(about)
         .routes(routes!(list_keys, create::create))
         .routes(routes!(show_key, changes::update_key, changes::delete_key))
+        .routes(routes!(usage::show))
         .routes(routes!(changes::disable_key))
         .routes(routes!(changes::enable_key))
         .routes(routes!(create::rotate))
@@ -65,6 +67,7 @@ fn paths() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(openapi))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
 }
 
 /// What is said about the API.
@@ -112,20 +115,24 @@ async fn list_keys(
     let question = query::<list::Parameters>(&uri)?.check()?;
     let snapshot = state.shared.current().load_full();
     // Among many keys this takes a while, in which others are answered.
-    let page = spawn_blocking(move || question.page(&snapshot.records, &actor, Timestamp::now()));
+    let usage = state.uses.reported.clone();
+    let page = move || question.page(&snapshot.records, &usage, &actor, Timestamp::now());
+    let page = spawn_blocking(page);
     page.await.map(Json).map_err(|_| Refusal::Internal)
 }
 
-/// Shows one key.
+/// Shows one key, and in short what it is used for.
 #[utoipa::path(get, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)), security(("key" = [])),
-    responses((status = 200, body = Key, headers(("ETag" = String, description = "For If-Match")))))]
+    responses((status = 200, body = Detailed, headers(("ETag" = String, description = "For If-Match")))))]
 async fn show_key(
     actor: Actor,
     Extract(state): Extract<Arc<State>>,
     Path(id): Path<String>,
 ) -> Answer<Response> {
     let record = state.keys.find(&actor, &id)?;
-    Ok(([(ETAG, etag(&record))], Json(Key::new(&record, Timestamp::now()))).into_response())
+    let usage = Summary::new(&state.uses.now(&id).await);
+    let shown = Detailed { key: Key::new(&record, Timestamp::now()), usage };
+    Ok(([(ETAG, etag(&record))], Json(shown)).into_response())
 }
 
 /// Says who one is here, and what one may do.

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::ETAG;
 use http::{HeaderMap, Uri};
-use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -20,7 +19,7 @@ use super::keys::Wanted;
 use super::refusal::{Answer, Refusal};
 use super::revision::{etag, expected};
 use super::rights::Actor;
-use super::view::{Changed, Effect, Key};
+use super::view::Changed;
 use crate::identity::{Label, RoleName};
 use crate::keys::change::{Change, Update};
 
@@ -174,13 +173,13 @@ async fn change(
     let is_gone = matches!(change, Change::Delete { .. });
     let wanted = Wanted { id, expected, change, force };
     // By a task of its own: what has begun is brought into force, whether the client waits or not.
-    let changed = tokio::spawn(async move { state.keys.change(&actor, wanted).await });
-    let (record, outcome) = changed.await.unwrap_or(Err(Refusal::Internal))?;
-    let key = Key::new(&record, Timestamp::now());
-    let answer = Json(Changed { key, effect: Effect::from(outcome) });
-    Ok(if is_gone {
-        answer.into_response()
-    } else {
-        ([(ETAG, etag(&record))], answer).into_response()
-    })
+    let changed = tokio::spawn(async move {
+        let (record, outcome) = state.keys.change(&actor, wanted).await?;
+        // Behind the change: what it closed has ended, and counts.
+        let usage = state.uses.now(record.id.as_str()).await;
+        Ok((etag(&record), Changed::new(&record, outcome, &usage)))
+    });
+    let (etag, changed) = changed.await.unwrap_or(Err(Refusal::Internal))?;
+    let answer = Json(changed);
+    Ok(if is_gone { answer.into_response() } else { ([(ETAG, etag)], answer).into_response() })
 }

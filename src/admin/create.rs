@@ -21,7 +21,7 @@ use super::keys::{Shown, Wish};
 use super::refusal::{Answer, Refusal};
 use super::revision::{etag, expected};
 use super::rights::Actor;
-use super::view::{Changed, Created, Effect, Key};
+use super::view::{Changed, Created};
 use crate::identity::{RoleName, UserName};
 use crate::keys::change::Revision;
 use crate::redact::Secret;
@@ -179,6 +179,7 @@ async fn make_once(
 }
 
 async fn make(state: &State, actor: &Actor, wanted: Wanted) -> Answer<Made> {
+    let is_new = matches!(wanted, Wanted::Key(_));
     let shown = match wanted {
         Wanted::Key(wish) => state.keys.create(actor, wish).await?,
         Wanted::Rotation { id, expected, grace } => {
@@ -191,8 +192,10 @@ async fn make(state: &State, actor: &Actor, wanted: Wanted) -> Answer<Made> {
         }
     };
     let Shown { record, secret, outcome } = shown;
-    let changed =
-        Changed { key: Key::new(&record, Timestamp::now()), effect: Effect::from(outcome) };
+    let changed = match is_new {
+        true => Changed::made(&record, outcome),
+        false => Changed::new(&record, outcome, &state.uses.now(record.id.as_str()).await),
+    };
     let mut body = Vec::with_capacity(ANSWER_BYTES);
     let written = serde_json::to_writer(&mut body, &Created { key: secret.expose(), changed });
     let body = Secret::new(body);

@@ -85,8 +85,9 @@ impl Keys {
     /// Makes a key.
     pub(super) async fn create(&self, actor: &Actor, wish: Wish) -> Answer<Shown> {
         let turn = self.turn(actor).await?;
+        let before = turn.desk.snapshot.generation;
         let made = turn.take(move |desk| desk.create(wish)).await?;
-        Ok(self.shown(made).await)
+        Ok(self.shown(made, before).await)
     }
 
     /// Gives a key another secret; the old one is taken until `old_until`.
@@ -98,6 +99,7 @@ impl Keys {
         old_until: Option<Timestamp>,
     ) -> Answer<Shown> {
         let turn = self.turn(actor).await?;
+        let before = turn.desk.snapshot.generation;
         let rotated = turn.take(move |desk| {
             let (secret, hash, start) = desk.draw()?;
             let change = Change::Rotate(Rotation { hash, start: Some(start), old_until });
@@ -105,7 +107,7 @@ impl Keys {
             Ok((record, secret))
         });
         let rotated = rotated.await?;
-        Ok(self.shown(rotated).await)
+        Ok(self.shown(rotated, before).await)
     }
 
     /// Changes a key. Gives back how it is then or, deleted, how it was.
@@ -115,15 +117,18 @@ impl Keys {
         wanted: Wanted,
     ) -> Answer<(KeyRecord, Outcome)> {
         let turn = self.turn(actor).await?;
+        let before = turn.desk.snapshot.generation;
         let (record, _turn) = turn.take(move |desk| desk.change(&wanted)).await?;
-        Ok((record, self.reloads.ask().await))
+        let outcome = self.reloads.ask(record.id.as_str(), before).await;
+        Ok((record, outcome))
     }
 
     async fn shown(
         &self,
         ((record, secret), _turn): ((KeyRecord, Secret<String>), OwnedMutexGuard<()>),
+        before: u64,
     ) -> Shown {
-        let outcome = self.reloads.ask().await;
+        let outcome = self.reloads.ask(record.id.as_str(), before).await;
         Shown { record, secret, outcome }
     }
 

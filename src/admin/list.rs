@@ -9,16 +9,18 @@ use std::cmp::{Ordering, Reverse};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::body::Faults;
 use super::refusal::Answer;
 use super::rights::Actor;
-use super::view::{Key, Page};
+use super::view::{Listed, Page};
 use crate::identity::UserName;
 use crate::keys::{KeyRecord, KeyState};
+use crate::usage;
+use crate::usage::recorder::Usage;
 
 /// Keys on a page that does not say how many.
 const LIMIT_DEFAULT: usize = 50;
@@ -26,6 +28,8 @@ const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 200;
 /// Longest text that is searched for.
 const SEARCH_BYTES_MAX: usize = 255;
+/// Most days without a use that are asked for: a century.
+const UNUSED_DAYS_MAX: i64 = 36_500;
 
 /// What is asked for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -48,6 +52,9 @@ pub(super) struct Parameters {
     label: Option<String>,
     /// Only keys in whose id, label, user, role or beginning this stands, in upper or lower case.
     q: Option<String>,
+    /// Only keys that nobody has used for so many days; one that was never used counts from when it was made.
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 36500)]
+    unused_days: Option<String>,
 }
 
 /// The same, checked.
@@ -61,6 +68,7 @@ pub(super) struct Question {
     label: Option<String>,
     /// In lower case.
     search: Option<String>,
+    unused: Option<SignedDuration>,
 }
 
 /// Where in the list a key is: by when it was made, then by its id.
@@ -85,17 +93,30 @@ impl Parameters {
             let fits = text.len() <= SEARCH_BYTES_MAX;
             if fits { Ok(text.to_lowercase()) } else { Err("must have 255 bytes at most") }
         });
+        let unused = faults.take_some("unused_days", self.unused_days.as_deref(), |text| {
+            let days = text.parse().ok().filter(|days| (0..=UNUSED_DAYS_MAX).contains(days));
+            let days = days.map(|days: i64| SignedDuration::from_hours(24 * days));
+            days.ok_or_else(|| format!("must be a number from 0 to {UNUSED_DAYS_MAX}"))
+        });
         faults.finish()?;
         let limit = limit.unwrap_or(LIMIT_DEFAULT);
         let (user, role, label) = (self.user, self.role, self.label);
-        Ok(Question { limit, after, user, role, state, label, search })
+        Ok(Question { limit, after, user, role, state, label, search, unused })
     }
 }
 
 impl Question {
     /// The page of `records` that is asked for, of what `actor` sees.
-    pub(super) fn page(&self, records: &[KeyRecord], actor: &Actor, now: Timestamp) -> Page {
-        let fits = |record: &&KeyRecord| actor.sees(&record.user) && self.fits(record, now);
+    pub(super) fn page(
+        &self,
+        records: &[KeyRecord],
+        usage: &Usage,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Page {
+        let fits = |record: &&KeyRecord| {
+            actor.sees(&record.user) && self.fits(record, now) && self.is_unused(record, usage, now)
+        };
         let mut found: Vec<&KeyRecord> = records.iter().filter(fits).collect();
         let total = found.len();
         if let Some(after) = &self.after {
@@ -109,8 +130,16 @@ impl Question {
         }
         found.sort_unstable_by(|a, b| compare(a, b));
         let next_cursor = found.last().filter(|_| has_more).map(|last| write_cursor(last));
-        let keys = found.into_iter().map(|record| Key::new(record, now)).collect();
+        let listed = |record: &KeyRecord| Listed::new(record, usage.of(record.id.as_str()), now);
+        let keys = found.into_iter().map(listed).collect();
         Page { keys, total, next_cursor }
+    }
+
+    fn is_unused(&self, record: &KeyRecord, usage: &Usage, now: Timestamp) -> bool {
+        self.unused.is_none_or(|unused| {
+            let since = now.checked_sub(unused).unwrap_or(Timestamp::MIN);
+            usage::is_unused(usage.last_used(record.id.as_str()), record.created_at, since)
+        })
     }
 
     fn fits(&self, record: &KeyRecord, now: Timestamp) -> bool {
@@ -167,9 +196,12 @@ fn read_cursor(text: &str) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::identity::{AdminScope, KeyId, Label, RoleDeclaration, RoleName, Roles};
     use crate::keys::format::Hasher;
+    use crate::usage::recorder;
 
     fn roles() -> Roles {
         let role = |name: &str, admin| {
@@ -216,7 +248,9 @@ mod tests {
 
     fn page(parameters: Parameters, role: &str) -> (Vec<String>, usize, Option<String>) {
         let question = parameters.check().unwrap();
-        let page = question.page(&records(), &actor(role), Timestamp::from_second(40).unwrap());
+        let (usage, ..) = recorder::start(None, Duration::from_secs(60)).unwrap();
+        let now = Timestamp::from_second(40).unwrap();
+        let page = question.page(&records(), &usage, &actor(role), now);
         let json = serde_json::to_value(&page.keys).unwrap();
         let ids = json.as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap().to_owned());
         (ids.collect(), page.total, page.next_cursor)
@@ -285,10 +319,11 @@ mod tests {
             cursor: some("x"),
             state: some("on"),
             q: Some("x".repeat(256)),
+            unused_days: some("-1"),
             ..Default::default()
         };
         let refusal = wrong.check().unwrap_err();
         let fields: Vec<_> = refusal.errors().iter().map(|fault| fault.field.to_string()).collect();
-        assert_eq!(fields, ["limit", "cursor", "state", "q"]);
+        assert_eq!(fields, ["limit", "cursor", "state", "q", "unused_days"]);
     }
 }

@@ -26,11 +26,13 @@ mod idempotency;
 mod keys;
 mod list;
 mod listener;
+mod metrics;
 mod refusal;
 mod revision;
 mod rights;
 mod signin;
 mod throttle;
+mod usage;
 mod view;
 
 use std::fmt::{self, Debug, Formatter};
@@ -47,11 +49,15 @@ use tokio::sync::watch;
 use crate::keys::memory::Memory;
 use crate::proxy::request_id::RequestIds;
 use crate::reload::request::Reloads;
+use crate::server::control::Control;
+use crate::server::metrics::Metrics;
 use crate::snapshot::Shared;
+use crate::usage::recorder::Usage;
 use idempotency::Answers;
 use keys::Keys;
 use refusal::Refusal;
 use throttle::Throttle;
+use usage::Uses;
 
 /// Threads that read and write the key file, and search: one writes at a time anyway.
 const BLOCKING_THREADS_MAX: usize = 4;
@@ -76,10 +82,28 @@ pub struct Admin {
     thread: JoinHandle<()>,
 }
 
+/// What of the process is shown and changed there.
+pub struct Process {
+    /// The current snapshot.
+    pub shared: Arc<Shared>,
+    /// Brings changes into force.
+    pub reloads: Reloads,
+    /// What was read of the key file.
+    pub memory: Memory,
+    /// The data plane.
+    pub workers: Control,
+    /// What keys are used for.
+    pub usage: Usage,
+    /// What is measured.
+    pub metrics: Metrics,
+}
+
 /// What all requests share.
 struct State {
     shared: Arc<Shared>,
     keys: Keys,
+    uses: Uses,
+    metrics: Metrics,
     throttle: Throttle,
     answers: Answers,
     phase: watch::Receiver<Phase>,
@@ -94,12 +118,8 @@ struct State {
 ///
 /// # Errors
 /// A thread or randomness cannot be had.
-pub fn start(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    reloads: Reloads,
-    memory: Memory,
-) -> io::Result<Admin> {
+pub fn start(listener: TcpListener, process: Process) -> io::Result<Admin> {
+    let Process { shared, reloads, memory, workers, usage, metrics } = process;
     let address = listener.local_addr()?;
     let socket = listener.try_clone()?;
     let (phase, in_phase) = watch::channel(Phase::Serving);
@@ -107,6 +127,8 @@ pub fn start(
     let state = Arc::new(State {
         keys: Keys::new(Arc::clone(&shared), reloads, memory),
         shared,
+        uses: Uses { workers, reported: usage },
+        metrics,
         throttle: Throttle::default(),
         answers: Answers::default(),
         phase: in_phase.clone(),

@@ -56,6 +56,8 @@ pub(super) enum Refusal {
     KeyReused,
     /// The keys cannot be changed at the moment.
     Store(String),
+    /// Not every worker says what it has measured.
+    Incomplete,
     /// The process is about to end.
     Ending,
     /// It took too long.
@@ -96,7 +98,7 @@ impl Refusal {
     pub(super) fn retry_after_s(&self) -> Option<u32> {
         match self {
             Self::TooManyFailures { retry_after_s } => Some(*retry_after_s),
-            Self::Store(_) | Self::Ending => Some(RETRY_S),
+            Self::Store(_) | Self::Incomplete | Self::Ending => Some(RETRY_S),
             _ => None,
         }
     }
@@ -201,6 +203,13 @@ impl Refusal {
                 "store_unusable",
                 "Keys cannot be changed",
                 detail.clone().into(),
+            ),
+            Self::Incomplete => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "incomplete",
+                "Not all is known",
+                "A worker does not say what it has measured: it is held up, or has ended. Without it counters would fall."
+                    .into(),
             ),
             Self::Ending => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -7,10 +7,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::rights::Actor;
+use super::usage::{LastDay, LastUse, Summary};
 use crate::identity::AdminScope;
 use crate::keys::KeyRecord;
-use crate::reload::request::Outcome;
+use crate::reload::request::{InForce, Outcome};
 use crate::scopes::Scopes;
+use crate::usage::HOURS;
+use crate::usage::recorder::KeyUsage;
 
 /// A key, but for the secret itself.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -83,10 +86,38 @@ impl Key {
     }
 }
 
+/// A key and, in short, what it is used for.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Detailed {
+    #[serde(flatten)]
+    pub(super) key: Key,
+    #[serde(flatten)]
+    pub(super) usage: Summary,
+}
+
+/// A key among others. Its usage is as it was some seconds ago.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Listed {
+    #[serde(flatten)]
+    key: Key,
+    /// When a request with the key last began.
+    last_used: Option<LastUse>,
+    /// Its requests in each of the last 24 hours; the last is the current one.
+    hourly: [u64; HOURS as usize],
+}
+
+impl Listed {
+    pub(super) fn new(record: &KeyRecord, usage: Option<KeyUsage>, now: Timestamp) -> Self {
+        let tally = usage.map(|usage| usage.tally).unwrap_or_default();
+        let hourly = tally.hourly(now);
+        Self { key: Key::new(record, now), last_used: LastUse::new(tally.last), hourly }
+    }
+}
+
 /// Some keys, the newest first.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Page {
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<Listed>,
     /// How many keys fit what was asked for, on all pages.
     pub(super) total: usize,
     /// Where the next page begins; null on the last.
@@ -106,10 +137,33 @@ pub(super) struct Effect {
     why: Option<&'static str>,
 }
 
+/// What was closed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Closed {
+    /// How many requests and tunnels.
+    streams: usize,
+    /// How long it took until all of them had ended.
+    took_ms: f64,
+    /// Whether they had; what is left ends as soon as its client takes the end of its answer, or with its time.
+    is_whole: bool,
+}
+
+impl Closed {
+    fn of(outcome: Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::InForce(InForce { closed, took, is_whole, .. }) => {
+                let took_ms = took.as_micros() as f64 / 1e3;
+                Some(Self { streams: closed, took_ms, is_whole })
+            }
+            Outcome::Refused | Outcome::Ending => None,
+        }
+    }
+}
+
 impl From<Outcome> for Effect {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::InForce(generation) => {
+            Outcome::InForce(InForce { generation, .. }) => {
                 Self { effective: true, generation: Some(generation), why: None }
             }
             Outcome::Refused => Self {
@@ -135,9 +189,29 @@ impl From<Outcome> for Effect {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Changed {
     #[serde(flatten)]
-    pub(super) key: Key,
+    key: Key,
     #[serde(flatten)]
-    pub(super) effect: Effect,
+    effect: Effect,
+    /// What of the key was closed, for it is no longer good; not for a new key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed: Option<Closed>,
+    /// What it was used for, with what was closed; not for a new key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_24_hours: Option<LastDay>,
+}
+
+impl Changed {
+    /// A key that was there, and what it was used for.
+    pub(super) fn new(record: &KeyRecord, outcome: Outcome, usage: &KeyUsage) -> Self {
+        let (closed, last_24_hours) = (Closed::of(outcome), Some(LastDay::new(usage)));
+        Self { closed, last_24_hours, ..Self::made(record, outcome) }
+    }
+
+    /// A new key.
+    pub(super) fn made(record: &KeyRecord, outcome: Outcome) -> Self {
+        let key = Key::new(record, Timestamp::now());
+        Self { key, effect: Effect::from(outcome), closed: None, last_24_hours: None }
+    }
 }
 
 /// A key with a new secret: the only answer that holds one.

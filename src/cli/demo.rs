@@ -26,6 +26,8 @@ use super::serve;
 
 /// Where the demo serves unless it is told otherwise.
 pub(super) const PORT: u16 = 8080;
+/// Where its keys are managed, if it may choose.
+const ADMIN_PORT: u16 = 9901;
 
 /// Serves the demo on `preferred`, or on a free port if it is taken, until SIGINT or SIGTERM; then removes
 /// its folder.
@@ -33,13 +35,21 @@ pub(super) fn run(preferred: u16) -> Result<(), Failure> {
     let folder = tempfile::Builder::new().prefix("keyward-demo-").tempdir()?;
     let path = folder.path().join("keyward.toml");
     let upstream = Echo::start()?;
-    fs::write(&path, configuration(choose_address(preferred), upstream.address()))?;
+    let admin = choose_address(if preferred == 0 { 0 } else { ADMIN_PORT });
+    fs::write(&path, configuration(choose_address(preferred), admin, upstream.address()))?;
     let config = config::load(&path)?;
     let viewer = make_key(&config, "vera", "viewer", "Vera's dashboard")?;
     let admin = make_key(&config, "ada", "admin", "Ada's scripts")?;
     let app = serve::start(&path)?;
     let program = env::current_exe().unwrap_or_else(|_| PathBuf::from("keyward"));
-    let scene = Scene { proxy: app.addresses()[0], program, config: path, viewer, admin };
+    let scene = Scene {
+        proxy: app.addresses()[0],
+        managing: app.admin_address().expect("the configuration says where"),
+        program,
+        config: path,
+        viewer,
+        admin,
+    };
     introduce(&mut anstream::stdout().lock(), preferred, &scene)?;
     app.run()?;
     folder.close()?;
@@ -68,6 +78,8 @@ struct Step {
 struct Scene {
     /// Where the proxy listens.
     proxy: SocketAddr,
+    /// Where keys are managed.
+    managing: SocketAddr,
     /// How to run this program from a shell.
     program: PathBuf,
     config: PathBuf,
@@ -87,6 +99,12 @@ impl Scene {
             Quoted(&self.config),
             self.viewer.record.id
         );
+        let usage = format!(
+            "curl -i -H 'Authorization: Bearer {}' http://{}/api/v1/keys/{}/usage",
+            self.admin.secret.expose(),
+            self.managing,
+            self.viewer.record.id
+        );
         let (viewer, admin) = (Some(&self.viewer), Some(&self.admin));
         let step = |promise, command| Step { promise, command };
         vec![
@@ -102,6 +120,7 @@ impl Scene {
             step("The viewer where only an admin may go → 403", curl(viewer, "", "/admin/users")),
             step("The admin's key there → 200", curl(admin, "", "/admin/users")),
             step("A public path needs no key → 200", curl(None, "", "/health")),
+            step("What the viewer's key is used for, as the admin may know → 200", usage),
             step("Disable the viewer's key while everything runs", disable),
             step("The viewer's key now → 401", curl(viewer, "", "/orders")),
             step("The admin's key goes on → 200", curl(admin, "", "/orders")),
@@ -110,7 +129,7 @@ impl Scene {
 }
 
 /// The file the demo serves with.
-fn configuration(proxy: SocketAddr, upstream: SocketAddr) -> String {
+fn configuration(proxy: SocketAddr, admin: SocketAddr, upstream: SocketAddr) -> String {
     format!(
         r#"# Made by `keyward demo`. Edit it while the demo runs: it is read again when it changes.
 realm = "demo"
@@ -124,6 +143,10 @@ store = "keys.toml"
 [roles.viewer]
 [roles.admin]
 inherits = ["viewer"]
+admin = "all"
+
+[admin]
+listen = "{admin}"
 
 [upstreams.app]
 endpoints = ["http://{upstream}"]
@@ -159,6 +182,7 @@ fn introduce(out: &mut impl Write, preferred: u16, scene: &Scene) -> io::Result<
     }
     writeln!(out, "{strong}Keyward serves http://{proxy}{strong:#}")?;
     writeln!(out, "in front of a small service that answers with what it received.")?;
+    writeln!(out, "Keys are managed on http://{}, with the admin's key.", scene.managing)?;
     writeln!(out, "Configuration and keys: {}\n", scene.config.display())?;
     writeln!(out, "Copy these lines into another shell, one by one:\n")?;
     for Step { promise, command } in scene.steps() {

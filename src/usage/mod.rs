@@ -143,6 +143,16 @@ impl Tally {
         }
     }
 
+    /// The requests of each of the last [`HOURS`] at `now`, the current one last.
+    pub fn hourly(&self, now: Timestamp) -> [u64; HOURS as usize] {
+        let first = (hour_of(now) + 1).saturating_sub(HOURS);
+        let mut hourly = [0; HOURS as usize];
+        for (requests, number) in hourly.iter_mut().zip(first..) {
+            *requests = self.hours.get(&number).map_or(0, |hour| hour.requests);
+        }
+        hourly
+    }
+
     /// The requests of the last [`HOURS`] as one hour.
     pub fn recent(&self) -> Hour {
         let mut recent = Hour::default();
@@ -163,6 +173,13 @@ impl Tally {
 /// It cannot be read.
 pub fn load(path: &Path) -> io::Result<HashMap<Box<str>, Tally>> {
     file::load(path, hour_of(Timestamp::now()))
+}
+
+/// Whether nobody has used a key since the moment `since`, which was last used at `last`; one that never was counts from
+/// when it was made.
+pub fn is_unused(last: Option<Timestamp>, created: Option<Timestamp>, since: Timestamp) -> bool {
+    // Where it is not known when it was made, it was made elsewhere, before.
+    last.max(created).is_none_or(|moment| moment < since)
 }
 
 /// The later of two uses.
@@ -231,6 +248,30 @@ mod tests {
         assert_eq!((whole.requests, whole.last.clone()), ([0, 0, 3, 0, 6, 0], used(30)));
         assert_eq!((whole.hours[&5].requests, whole.recent().requests), (6, 9));
         assert_eq!(whole, sum([2, 1, 0]));
+    }
+
+    #[test]
+    fn the_current_hour_is_the_last_of_the_hourly_counts() {
+        let hour = |requests| Hour { requests, ..Hour::default() };
+        let hours = [(76, hour(9)), (77, hour(1)), (99, hour(2)), (100, hour(3))].into();
+        let tally = Tally { hours, ..Tally::default() };
+        let hourly = tally.hourly(Timestamp::from_second(100 * 3600 + 1800).unwrap());
+        assert_eq!((hourly[0], hourly[22], hourly[23]), (1, 2, 3));
+        assert_eq!(hourly.iter().sum::<u64>(), 6);
+    }
+
+    #[test]
+    fn a_key_that_was_never_used_counts_from_when_it_was_made() {
+        let second = |second| Some(Timestamp::from_second(second).unwrap());
+        let check = |last, created, expect| {
+            assert_eq!(is_unused(last, created, Timestamp::from_second(50).unwrap()), expect);
+        };
+        check(second(49), second(10), true);
+        check(second(50), second(10), false);
+        check(None, second(49), true);
+        check(None, second(50), false);
+        check(None, None, true);
+        check(second(60), None, false);
     }
 
     #[test]

@@ -86,6 +86,14 @@ impl Sums {
         Some(KeyUsage { tally, in_flight: in_flight.unwrap_or_default() })
     }
 
+    fn last_used(&self, id: &str) -> Option<Timestamp> {
+        if self.in_flight.get(id).is_some_and(|&count| count > 0) {
+            return Some(Timestamp::now());
+        }
+        let parts = [self.kept.get(id), self.leaving.get(id), self.new.get(id)];
+        parts.into_iter().flatten().filter_map(|tally| Some(tally.last.as_ref()?.at)).max()
+    }
+
     fn add(&mut self, report: Report) {
         let id = report.identity.key_id();
         if report.in_flight != 0 {
@@ -128,7 +136,12 @@ impl Usage {
         lock(&self.sums).of(id)
     }
 
-    /// The same of every key that was ever used, in no order.
+    /// When a key was last in use: now, if it has a request in flight.
+    pub fn last_used(&self, id: &str) -> Option<Timestamp> {
+        lock(&self.sums).last_used(id)
+    }
+
+    /// What is known of every key that was ever used, in no order.
     pub fn all(&self) -> Vec<(Box<str>, KeyUsage)> {
         let sums = lock(&self.sums);
         let mut ids: Vec<&str> = [sums.kept.keys(), sums.leaving.keys(), sums.new.keys()]

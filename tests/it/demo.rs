@@ -100,12 +100,18 @@ fn every_printed_line_gives_what_it_promises() {
             assert!(!answer.contains("x-api-key") && !answer.contains("root"), "{answer}");
         }
     }
+    let (_, usage) = steps.iter().find(|(_, command)| command.contains("/usage")).expect("a line");
+    let usage: serde_json::Value =
+        serde_json::from_str(&run(&usage.replace("-i ", "-s "))).expect("JSON");
+    // Let through, and refused by the role.
+    let seen = [&usage["requests"]["2xx"], &usage["requests"]["4xx"]];
+    assert!(seen[0].as_u64() >= Some(2) && seen[1].as_u64() == Some(1), "{usage}");
     let as_json =
         run(&format!("{} -s -H 'accept: application/json'", steps[5].1.replace("-i ", "")));
     let as_json: serde_json::Value =
         serde_json::from_str(&as_json).expect("JSON, as was asked for");
     assert_eq!(as_json["target"], "/health");
-    assert_eq!(promised, ["401", "200", "200", "403", "200", "200", "401", "200"]);
+    assert_eq!(promised, ["401", "200", "200", "403", "200", "200", "200", "401", "200"]);
     assert_eq!(steps.len(), promised.len() + 1, "one line disables a key: {}", demo.printed);
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::harness::setup::write;
-use crate::harness::{Actor, Setup, Upstream};
+use crate::harness::{Actor, Client, Setup, Upstream};
 
 /// `keyward ARGS`, run in `folder`.
 fn keyward(folder: &Path, args: &[&str]) -> Output {
@@ -41,7 +41,7 @@ fn the_first_key_opens_what_init_made() {
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
 
     let config = fs::read_to_string(folder.join("keyward.toml")).expect("it was made");
-    let config = config.replace("127.0.0.1:8080", "127.0.0.1:0");
+    let config = config.replace("127.0.0.1:8080", "127.0.0.1:0").replace(":9901", ":0");
     write(&folder.join("keyward.toml"), &config);
     let mode = fs::metadata(folder.join("keys.toml")).expect("it was made").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -55,6 +55,12 @@ fn the_first_key_opens_what_init_made() {
     assert_eq!(received.fields("x-auth-user"), ["carol"]);
     assert_eq!(received.fields("x-auth-role"), ["admin"]);
     assert_eq!(kw.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 401);
+    // And manages keys.
+    let mut client = Client::connect(kw.admin_address());
+    let bearer = format!("Authorization: Bearer {key}\r\n");
+    client.send(format!("GET /api/v1/me HTTP/1.1\r\nHost: localhost\r\n{bearer}\r\n"));
+    let me: Value = serde_json::from_slice(&client.answer().body).expect("JSON");
+    assert_eq!([&me["user"], &me["admin"]], ["carol", "all"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What operators put beside Keyward fits it: the dashboard and the alerts in `packaging/`, and the table of metrics in
 //! README.md, know the metrics there are, with their labels. Prometheus itself is asked, by promtool.
 //!
-//! The page is rendered within this process, behind requests that were really served.
+//! The page is that of a real process, behind requests that were really served.
 //!
 //! Never here: how a page comes to be.
 
@@ -11,12 +11,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use keyward::app::App;
 use serde_json::Value;
 
-use crate::harness::actor::key_file;
 use crate::harness::keyward::get;
-use crate::harness::{Client, Setup, Upstream, setup, wait_for};
+use crate::harness::{Client, Setup, Upstream, wait_for};
 use crate::readme::{read, table};
 
 const DASHBOARD: &str = "packaging/grafana/keyward.json";
@@ -40,21 +38,17 @@ fn page() -> String {
     let app = Upstream::hello();
     let mut setup = Setup::new(&app);
     setup.replace("log", "access = \"off\"").set("metrics", "per_key = true");
+    setup.set("admin", "listen = \"127.0.0.1:0\"");
     let alice = setup.key("alice", "viewer");
-    let config = setup.folder.path().join("keyward.toml");
-    setup::write(&config, &setup.config());
-    setup::write(&setup.folder.path().join("keys.toml"), &key_file(&setup.actors));
-    let proxy = App::start(&config, |_| Ok(())).unwrap_or_else(|error| panic!("{error:?}"));
+    let kw = setup.start();
     for (header, status) in [(alice.header(), 200), (String::new(), 401)] {
-        let mut client = Client::connect(proxy.addresses()[0]);
-        client.send(get("/", &header));
-        assert_eq!(client.answer().status(), status);
+        assert_eq!(kw.ask(get("/", &header)).status(), status);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let (runtime, metrics) = (runtime.expect("a runtime"), proxy.metrics());
+    let mut scrape = Client::connect(kw.admin_address());
     // A request counts when it has ended, which may be just after its answer has come.
     wait_for("both requests in the page", || {
-        let page = runtime.block_on(metrics.render()).expect("every worker says what it counted");
+        scrape.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let page = scrape.answer().text();
         let begins = ["keyward_key_requests_total{", "keyward_refusals_total{"];
         begins.iter().all(|begin| page.contains(begin)).then_some(page)
     })

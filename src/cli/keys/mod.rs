@@ -4,6 +4,7 @@
 
 mod changes;
 mod input;
+mod usage;
 pub(super) mod view;
 
 use std::io::{self, Write};
@@ -41,8 +42,12 @@ pub(super) enum Command {
         #[command(flatten)]
         format: Format,
     },
-    /// Show one key.
+    /// Show one key, and when it was last used.
     Show(One),
+    /// List enabled keys that nobody has used for long.
+    ///
+    /// A key that was never used counts from when it was made.
+    Unused(usage::Unused),
     /// Switch a key off at once; all others stay as they are.
     Disable(changes::Disable),
     /// Switch a key on again.
@@ -171,6 +176,7 @@ pub(super) fn run(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Create(create) => keys.create(create),
         Command::List { user, format } => keys.list(user.as_ref(), format),
         Command::Show(one) => keys.show(&one),
+        Command::Unused(unused) => keys.unused(&unused),
         Command::Disable(disable) => keys.disable(disable),
         Command::Enable(one) => keys.enable(&one),
         Command::Rotate(rotate) => keys.rotate(&rotate),
@@ -241,12 +247,6 @@ impl Keys {
             return Ok(());
         }
         Ok(view::write_table(&mut anstream::stdout().lock(), &records, now)?)
-    }
-
-    fn show(&self, one: &One) -> Result<(), Failure> {
-        let records = self.store().load()?.records;
-        let record = &records[store::find(&records, &one.id)?];
-        write_one(record, record.state(Timestamp::now()), one.format)
     }
 
     fn verify(&self, format: Format) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 //! Never here: a hash, which nobody needs to see, or a key but in [`MadeKey`].
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 
 use anstyle::Style;
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use crate::keys::shown::ShownKey;
 use crate::keys::store::Run;
 use crate::keys::{KeyRecord, KeyState};
 use crate::redact::Secret;
+use crate::usage::{Tally, Use};
 
 /// A key as JSON.
 #[derive(Debug, Serialize)]
@@ -25,6 +27,46 @@ pub(super) struct Key<'a> {
 impl<'a> Key<'a> {
     pub(super) fn new(record: &'a KeyRecord, state: KeyState) -> Self {
         Self { state: state.as_str(), shown: ShownKey::new(record) }
+    }
+}
+
+/// A key and its last uses, as JSON; null where there were none, or nobody knows.
+#[derive(Debug, Serialize)]
+pub(super) struct UsedKey<'a> {
+    #[serde(flatten)]
+    key: Key<'a>,
+    last_used: Option<LastUse<'a>>,
+    previous_last_used: Option<LastUse<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct LastUse<'a> {
+    at: Timestamp,
+    address: IpAddr,
+    route: Option<&'a str>,
+}
+
+impl<'a> LastUse<'a> {
+    fn new(last: &'a Use) -> Self {
+        Self { at: last.at, address: last.client, route: last.route.as_deref() }
+    }
+}
+
+impl<'a> UsedKey<'a> {
+    /// `tally` is nothing where it is not kept, and nothing in it where the key was never used.
+    pub(super) fn new(
+        record: &'a KeyRecord,
+        state: KeyState,
+        tally: Option<Option<&'a Tally>>,
+    ) -> Self {
+        let tally = tally.flatten();
+        Self {
+            key: Key::new(record, state),
+            last_used: tally.and_then(|tally| tally.last.as_ref()).map(LastUse::new),
+            previous_last_used: tally
+                .and_then(|tally| tally.last_of_previous.as_ref())
+                .map(LastUse::new),
+        }
     }
 }
 
@@ -128,6 +170,56 @@ pub(super) fn write_fields(
         ("disabled by", record.disabled_by.clone()),
         ("reason", record.disabled_reason.clone()),
     ];
+    write_lines(to, fields)
+}
+
+/// Writes when the key was last used, a line each; that of the secret before its rotation as long as there is one.
+pub(super) fn write_usage(
+    to: &mut impl Write,
+    record: &KeyRecord,
+    tally: Option<&Tally>,
+) -> io::Result<()> {
+    let told = |last: Option<&Use>| match last {
+        None => "never".to_owned(),
+        Some(Use { at, client, route: None }) => format!("{at} from {client}"),
+        Some(Use { at, client, route: Some(route) }) => format!("{at} from {client} on {route}"),
+    };
+    let last = tally.and_then(|tally| tally.last.as_ref());
+    let of_previous = tally.and_then(|tally| tally.last_of_previous.as_ref());
+    let has_previous = record.previous.is_some() || of_previous.is_some();
+    write_lines(
+        to,
+        [
+            ("last used", Some(told(last))),
+            ("old secret used", has_previous.then(|| told(of_previous))),
+        ],
+    )
+}
+
+/// Writes a line a key that is not used, with its last use, below a heading.
+pub(super) fn write_unused(
+    to: &mut impl Write,
+    keys: &[(&KeyRecord, Option<&Tally>)],
+) -> io::Result<()> {
+    let heading = ["ID", "USER", "ROLE", "LABEL", "CREATED", "LAST USED"];
+    let row = |(record, tally): &(&KeyRecord, Option<&Tally>)| {
+        let last = tally.and_then(|tally| tally.last.as_ref());
+        table::Row::plain(vec![
+            record.id.to_string(),
+            record.user.to_string(),
+            record.role.to_string(),
+            record.label.to_string(),
+            time(record.created_at),
+            last.map_or_else(|| "never".to_owned(), |last| last.at.to_string()),
+        ])
+    };
+    table::write(to, &heading, keys.iter().map(row))
+}
+
+fn write_lines(
+    to: &mut impl Write,
+    fields: impl IntoIterator<Item = (&'static str, Option<String>)>,
+) -> io::Result<()> {
     let name_style = Style::new().bold();
     for (name, value) in fields {
         if let Some(value) = value {

@@ -11,6 +11,7 @@ mod listener;
 mod rights;
 mod secrecy;
 mod sign_in;
+mod usage;
 
 use std::net::SocketAddr;
 

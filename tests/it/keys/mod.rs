@@ -5,6 +5,7 @@ mod crowd;
 mod durability;
 mod home;
 mod secrecy;
+mod unused;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
