@@ -55,7 +55,7 @@ fn measure() -> Result<(), Failure> {
     keyward::render(keyward::TEMPLATE, nowhere, nowhere, None, &config)?;
     // Only where keys are managed is anything remembered.
     let managed = folder.path().join("managed.toml");
-    let template = format!("{}\n[admin]\nlisten = \"{nowhere}\"\n", keyward::TEMPLATE);
+    let template = format!("{}\n[admin]\nlisten = \"127.0.0.1:0\"\n", keyward::TEMPLATE);
     keyward::render(&template, nowhere, nowhere, None, &managed)?;
     let ring = keyring::make(usize::try_from(keys)?)?;
     keyring::write_store(&folder.path().join("keys.toml"), &ring)?;

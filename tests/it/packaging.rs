@@ -1,7 +1,7 @@
 //! What operators put beside Keyward fits it: the dashboard and the alerts in `packaging/`, and the table of metrics in
 //! README.md, know the metrics there are, with their labels. Prometheus itself is asked, by promtool.
 //!
-//! The page is what the admin listener answers with, behind requests that were really served.
+//! The page is that of a real process, behind requests that were really served.
 //!
 //! Never here: how a page comes to be.
 
@@ -38,17 +38,17 @@ fn page() -> String {
     let app = Upstream::hello();
     let mut setup = Setup::new(&app);
     setup.replace("log", "access = \"off\"").set("metrics", "per_key = true");
-    let alice = setup.key("alice", "viewer");
     setup.set("admin", "listen = \"127.0.0.1:0\"");
+    let alice = setup.key("alice", "viewer");
     let kw = setup.start();
     for (header, status) in [(alice.header(), 200), (String::new(), 401)] {
         assert_eq!(kw.ask(get("/", &header)).status(), status);
     }
+    let mut scrape = Client::connect(kw.admin_address());
     // A request counts when it has ended, which may be just after its answer has come.
     wait_for("both requests in the page", || {
-        let mut client = Client::connect(kw.admin_address());
-        client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let page = client.answer().text();
+        scrape.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let page = scrape.answer().text();
         let begins = ["keyward_key_requests_total{", "keyward_refusals_total{"];
         begins.iter().all(|begin| page.contains(begin)).then_some(page)
     })

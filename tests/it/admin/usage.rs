@@ -115,7 +115,7 @@ fn the_answer_to_a_change_tells_what_it_closed() {
     let ask = |line: &str, body: Value| expect(&desk.ask(&desk.admin, line, Some(&body)), 200, "");
     desk.kw.get("/", &desk.viewer);
     let bystander = Open::by(&desk, &desk.manager);
-    // The change of the file is seen by itself, too, before whoever made it asks: sometimes, so it is tried again.
+    // Again and again: each change tells of what it closed, not of what others before it did.
     for round in 1..=8 {
         let streams = [(); 3].map(|()| Open::by(&desk, &desk.viewer));
         let disabled = ask(&format!("POST {path}/disable"), json!({}));
