@@ -93,7 +93,8 @@ impl App {
         let shared = Arc::new(Shared::new(config, keys, handshakes));
         let server = server::start(&shared, &log, &reports, sockets)?;
         let (reloads, requests) = request::channel();
-        let start_admin = |socket| admin::start(socket, Arc::clone(&shared), reloads);
+        let start_admin =
+            |socket| admin::start(socket, Arc::clone(&shared), reloads, usage.clone());
         let admin = for_admin.map(start_admin).transpose()?;
         for address in server.addresses() {
             tracing::info!(%address, keys = count, routes, "listening");

@@ -34,20 +34,20 @@ const SEARCH_BYTES_MAX: usize = 255;
 pub(super) struct Parameters {
     /// Keys on a page.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Option<String>,
+    pub(super) limit: Option<String>,
     /// Where the page begins: `next_cursor` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
     /// Only keys of this user.
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// Only keys with this role.
-    role: Option<String>,
+    pub(super) role: Option<String>,
     /// Only keys that are now enabled, disabled or expired.
     #[param(value_type = Option<super::view::State>, inline)]
-    state: Option<String>,
+    pub(super) state: Option<String>,
     /// Only keys with this very label.
-    label: Option<String>,
+    pub(super) label: Option<String>,
     /// Only keys in whose id, label, user, role or beginning this stands, in upper or lower case.
-    q: Option<String>,
+    pub(super) q: Option<String>,
 }
 
 /// The same, checked.
@@ -61,6 +61,15 @@ pub(super) struct Question {
     label: Option<String>,
     /// In lower case.
     search: Option<String>,
+}
+
+/// A page of keys.
+pub(super) struct Found<'a> {
+    pub(super) records: Vec<&'a KeyRecord>,
+    /// How many keys fit, on all pages.
+    pub(super) total: usize,
+    /// Where the next page begins.
+    pub(super) next_cursor: Option<String>,
 }
 
 /// Where in the list a key is: by when it was made, then by its id.
@@ -95,6 +104,18 @@ impl Parameters {
 impl Question {
     /// The page of `records` that is asked for, of what `actor` sees.
     pub(super) fn page(&self, records: &[KeyRecord], actor: &Actor, now: Timestamp) -> Page {
+        let Found { records, total, next_cursor } = self.find(records, actor, now);
+        let keys = records.into_iter().map(|record| Key::new(record, now)).collect();
+        Page { keys, total, next_cursor }
+    }
+
+    /// The same, as records.
+    pub(super) fn find<'a>(
+        &self,
+        records: &'a [KeyRecord],
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Found<'a> {
         let fits = |record: &&KeyRecord| actor.sees(&record.user) && self.fits(record, now);
         let mut found: Vec<&KeyRecord> = records.iter().filter(fits).collect();
         let total = found.len();
@@ -109,8 +130,7 @@ impl Question {
         }
         found.sort_unstable_by(|a, b| compare(a, b));
         let next_cursor = found.last().filter(|_| has_more).map(|last| write_cursor(last));
-        let keys = found.into_iter().map(|record| Key::new(record, now)).collect();
-        Page { keys, total, next_cursor }
+        Found { records: found, total, next_cursor }
     }
 
     fn fits(&self, record: &KeyRecord, now: Timestamp) -> bool {

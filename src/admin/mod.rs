@@ -1,4 +1,4 @@
-//! Where keys are managed: the API, health, and their listener, `[admin]`.
+//! Where keys are managed: the API, the web page, health, and their listener, `[admin]`.
 //!
 //! All of it has a thread and a runtime of its own, so that no worker ever waits for it. It reads the current snapshot,
 //! changes the key file, and has the control plane bring that into force:
@@ -26,6 +26,7 @@ mod idempotency;
 mod keys;
 mod list;
 mod listener;
+mod page;
 mod refusal;
 mod revision;
 mod rights;
@@ -47,8 +48,10 @@ use tokio::sync::watch;
 use crate::proxy::request_id::RequestIds;
 use crate::reload::request::Reloads;
 use crate::snapshot::Shared;
+use crate::usage::recorder::Usage;
 use idempotency::Answers;
 use keys::Keys;
+use page::session::Sessions;
 use refusal::Refusal;
 use throttle::Throttle;
 
@@ -81,6 +84,10 @@ struct State {
     keys: Keys,
     throttle: Throttle,
     answers: Answers,
+    /// Who has signed in to the page.
+    sessions: Sessions,
+    /// What keys are used for.
+    usage: Usage,
     phase: watch::Receiver<Phase>,
     /// Whether only this machine reaches it.
     is_on_loopback: bool,
@@ -93,7 +100,12 @@ struct State {
 ///
 /// # Errors
 /// A thread or randomness cannot be had.
-pub fn start(listener: TcpListener, shared: Arc<Shared>, reloads: Reloads) -> io::Result<Admin> {
+pub fn start(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    reloads: Reloads,
+    usage: Usage,
+) -> io::Result<Admin> {
     let address = listener.local_addr()?;
     let socket = listener.try_clone()?;
     let (phase, in_phase) = watch::channel(Phase::Serving);
@@ -103,6 +115,8 @@ pub fn start(listener: TcpListener, shared: Arc<Shared>, reloads: Reloads) -> io
         shared,
         throttle: Throttle::default(),
         answers: Answers::default(),
+        sessions: Sessions::default(),
+        usage,
         phase: in_phase.clone(),
         is_on_loopback: address.ip().is_loopback(),
         request_ids: Mutex::new(RequestIds::new().map_err(io::Error::other)?),
@@ -117,7 +131,8 @@ pub fn start(listener: TcpListener, shared: Arc<Shared>, reloads: Reloads) -> io
         runtime.block_on(async {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let router = api::router(Arc::clone(&state));
+                    let router =
+                        api::router(Arc::clone(&state)).merge(page::router(Arc::clone(&state)));
                     listener::serve(listener, state, router, in_phase).await;
                 }
                 Err(error) => tracing::error!(%error, "keys can no longer be managed here"),

@@ -7,6 +7,7 @@ mod document;
 mod explain;
 mod list;
 mod listener;
+mod page;
 mod rights;
 mod secrecy;
 mod sign_in;
