@@ -24,7 +24,7 @@ use utoipa_axum::routes;
 use super::body::query;
 use super::refusal::{Answer, Refusal};
 use super::revision::etag;
-use super::rights::{Actor, Grant};
+use super::rights::Actor;
 use super::usage::Summary;
 use super::view::{Detailed, Key, Me, Page, Problem};
 use super::{State, audit, changes, create, explain, health, list, metrics, usage};
@@ -140,19 +140,7 @@ async fn show_key(
     responses((status = 200, body = Me)))]
 async fn me(actor: Actor, Extract(state): Extract<Arc<State>>) -> Json<Me> {
     let snapshot = state.shared.current().load_full();
-    let may_grant = |role: &&Arc<crate::identity::Role>| {
-        let expires_at = actor.expires_at;
-        actor
-            .may_grant(Grant {
-                user: &actor.user,
-                role,
-                expires_at,
-                scopes: actor.scopes.as_deref(),
-            })
-            .is_ok()
-    };
-    let roles = snapshot.config.roles.iter().filter(may_grant);
-    let roles = roles.map(|role| role.name().as_str().to_owned()).collect();
+    let roles = actor.may_give(&snapshot.config.roles);
     Json(Me::new(&actor, roles))
 }
 

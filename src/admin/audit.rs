@@ -42,11 +42,11 @@ pub(super) struct Parameters {
 #[derive(Serialize, ToSchema)]
 pub(super) struct AuditPage {
     #[schema(value_type = Vec<Object>)]
-    entries: Vec<Told>,
+    pub(super) entries: Vec<Told>,
     /// Where the next page begins; null on the last.
-    next_cursor: Option<String>,
+    pub(super) next_cursor: Option<String>,
     /// How many lines could not be read: somebody tampered with the log.
-    unreadable: usize,
+    pub(super) unreadable: usize,
 }
 
 /// Lists what was done to keys, the newest first: to all, or to those of one's own user.
@@ -76,7 +76,8 @@ pub(super) async fn list(
     page.await.unwrap_or(Err(Refusal::Internal)).map(Json)
 }
 
-fn page(
+/// The page of the log that is asked for, of what `actor` sees.
+pub(super) fn page(
     file: &Path,
     actor: &Actor,
     key_id: Option<&KeyId>,

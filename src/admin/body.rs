@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::time::Duration;
 
 use axum::extract::Query;
 use bytes::Bytes;
@@ -106,6 +107,21 @@ impl Faults {
             return None;
         }
         self.take("label", Label::new(text))
+    }
+
+    /// Why a key is switched off; nothing if that is left empty.
+    pub(super) fn reason(&mut self, text: Option<&str>) -> Option<Label> {
+        let text = text.map(str::trim).filter(|text| !text.is_empty());
+        self.take_some("reason", text, Label::new)
+    }
+
+    /// How long the old secret is taken beside a new one.
+    pub(super) fn grace(&mut self, text: Option<&str>) -> Option<Duration> {
+        self.take_some("grace", text, |text| {
+            let grace = humantime::parse_duration(text.trim()).ok();
+            let is_sound = |grace: &Duration| Timestamp::now().checked_add(*grace).is_ok();
+            grace.filter(is_sound).ok_or("must be a time such as 24h, 30m or 0s")
+        })
     }
 
     /// The methods that a key is narrowed to.

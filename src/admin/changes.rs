@@ -20,7 +20,7 @@ use super::refusal::{Answer, Refusal};
 use super::revision::{etag, expected};
 use super::rights::Actor;
 use super::view::Changed;
-use crate::identity::{Label, RoleName};
+use crate::identity::RoleName;
 use crate::keys::change::{Change, Update};
 
 /// Why a key is switched off.
@@ -47,8 +47,7 @@ pub(super) async fn disable_key(
 ) -> Answer<Response> {
     let Disable { reason, force } = json_or_nothing(&headers, &body)?;
     let mut faults = Faults::default();
-    let reason = reason.filter(|reason| !reason.trim().is_empty());
-    let reason = faults.take_some("reason", reason.as_deref(), |reason| Label::new(reason.trim()));
+    let reason = faults.reason(reason.as_deref());
     faults.finish()?;
     change(state, actor, id, &headers, Change::Disable { reason }, force).await
 }
@@ -79,30 +78,31 @@ pub(super) async fn enable_key(
 pub(super) struct Edit {
     /// What people call it.
     #[schema(min_length = 3, max_length = 255)]
-    label: Option<String>,
+    pub(super) label: Option<String>,
     /// What it may do.
     #[schema(max_length = 128)]
-    role: Option<String>,
+    pub(super) role: Option<String>,
     /// When it ends; null for never.
     #[serde(deserialize_with = "or_null")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    expires_at: Option<Option<String>>,
+    pub(super) expires_at: Option<Option<String>>,
     /// The methods it is narrowed to; null or none for all.
     #[serde(deserialize_with = "or_null")]
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
-    allowed_methods: Option<Option<Vec<String>>>,
+    pub(super) allowed_methods: Option<Option<Vec<String>>>,
     /// The paths it is narrowed to, in the syntax of routes; null or none for all.
     #[serde(deserialize_with = "or_null")]
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
-    allowed_paths: Option<Option<Vec<String>>>,
+    pub(super) allowed_paths: Option<Option<Vec<String>>>,
     /// The networks it is narrowed to; null or none for all.
     #[serde(deserialize_with = "or_null")]
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
-    allowed_cidrs: Option<Option<Vec<String>>>,
+    pub(super) allowed_cidrs: Option<Option<Vec<String>>>,
 }
 
 impl Edit {
-    fn check(self) -> Answer<Update> {
+    /// The same, checked.
+    pub(super) fn check(self) -> Answer<Update> {
         let mut faults = Faults::default();
         let role = self.role.as_deref();
         let update = Update {

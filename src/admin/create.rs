@@ -31,7 +31,7 @@ use crate::scopes::Scopes;
 /// rotated key, may take more.
 const ANSWER_BYTES: usize = 32 * 1024;
 /// How long the old secret is taken after a rotation that does not say.
-const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A secret to be made.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,29 +48,30 @@ pub(super) enum Wanted {
 pub(super) struct NewKey {
     /// Whose it is to be; one's own unless given.
     #[schema(max_length = 128)]
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// What it may do: a role of the configuration, not wider than one's own.
     #[schema(max_length = 128)]
-    role: String,
+    pub(super) role: String,
     /// What people call it: what it is for, and where.
     #[schema(min_length = 3, max_length = 255, example = "billing export")]
-    label: String,
+    pub(super) label: String,
     /// When it ends; not later than the acting key. Never, unless given.
     #[schema(format = DateTime)]
-    expires_at: Option<String>,
+    pub(super) expires_at: Option<String>,
     /// The methods it is narrowed to. All, unless given.
     #[schema(max_items = 64)]
-    allowed_methods: Option<Vec<String>>,
+    pub(super) allowed_methods: Option<Vec<String>>,
     /// The paths it is narrowed to, in the syntax of routes. All, unless given.
     #[schema(max_items = 64)]
-    allowed_paths: Option<Vec<String>>,
+    pub(super) allowed_paths: Option<Vec<String>>,
     /// The networks it is narrowed to. All, unless given.
     #[schema(max_items = 64)]
-    allowed_cidrs: Option<Vec<String>>,
+    pub(super) allowed_cidrs: Option<Vec<String>>,
 }
 
 impl NewKey {
-    fn check(self, actor: &Actor) -> Answer<Wish> {
+    /// The same, checked.
+    pub(super) fn check(self, actor: &Actor) -> Answer<Wish> {
         let mut faults = Faults::default();
         let user = match &self.user {
             Some(user) => faults.take("user", UserName::new(user)),
@@ -142,11 +143,7 @@ pub(super) async fn rotate(
 ) -> Answer<Response<Body>> {
     let Rotate { grace } = json_or_nothing(&headers, &body)?;
     let mut faults = Faults::default();
-    let grace = faults.take_some("grace", grace.as_deref(), |text| {
-        let grace = humantime::parse_duration(text).ok();
-        let is_sound = |grace: &Duration| Timestamp::now().checked_add(*grace).is_ok();
-        grace.filter(is_sound).ok_or("must be a time such as 24h, 30m or 0s")
-    });
+    let grace = faults.grace(grace.as_deref());
     faults.finish()?;
     let grace = grace.unwrap_or(GRACE_DEFAULT);
     let wanted = Wanted::Rotation { id, expected: expected(&headers)?, grace };
@@ -184,11 +181,7 @@ async fn make(state: &State, actor: &Actor, wanted: Wanted) -> Answer<Made> {
     let shown = match wanted {
         Wanted::Key(wish) => state.keys.create(actor, wish).await?,
         Wanted::Rotation { id, expected, grace } => {
-            // Whole seconds: what people read, and what the table knows.
-            let now = Timestamp::now().as_second();
-            let until = Timestamp::from_second(now).and_then(|now| now.checked_add(grace));
-            let until = until.map_err(|_| Refusal::Internal)?;
-            let old_until = (!grace.is_zero()).then_some(until);
+            let old_until = end_of(grace)?;
             state.keys.rotate(actor, id, expected, old_until).await?
         }
     };
@@ -202,6 +195,15 @@ async fn make(state: &State, actor: &Actor, wanted: Wanted) -> Answer<Made> {
     let body = Secret::new(body);
     written.map_err(|_| Refusal::Internal)?;
     Ok(Made::new(record.id.to_string(), etag(&record), body))
+}
+
+/// Until when an old secret is taken that has so long from now; `None`: no longer.
+pub(super) fn end_of(grace: Duration) -> Answer<Option<Timestamp>> {
+    // Whole seconds: what people read, and what the table knows.
+    let now = Timestamp::now().as_second();
+    let until = Timestamp::from_second(now).and_then(|now| now.checked_add(grace));
+    let until = until.map_err(|_| Refusal::Internal)?;
+    Ok((!grace.is_zero()).then_some(until))
 }
 
 fn answer(status: StatusCode, made: Made, location: Option<String>) -> Response<Body> {

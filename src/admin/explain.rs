@@ -37,15 +37,15 @@ const PATH_BYTES_MAX: usize = 8_192;
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
     /// The key it would carry; none, if it is left out.
-    key_id: Option<String>,
+    pub(super) key_id: Option<String>,
     /// Its method.
     #[param(example = "GET")]
-    method: String,
+    pub(super) method: String,
     /// Its path, as it would be sent.
     #[param(example = "/orders/17")]
-    path: String,
+    pub(super) path: String,
     /// The address it would come from; that of whoever asks, unless given.
-    address: Option<String>,
+    pub(super) address: Option<String>,
 }
 
 /// Every route, and who may pass.
@@ -65,7 +65,13 @@ pub(super) async fn explain(
     Extract(state): Extract<Arc<State>>,
     uri: Uri,
 ) -> Answer<Json<Explanation>> {
-    let Parameters { key_id, method, path, address } = query(&uri)?;
+    let asked = query(&uri)?;
+    answer(&state.shared.current().load_full(), &actor, asked).map(Json)
+}
+
+/// What would happen in `snapshot`, if `actor` may ask that.
+pub(super) fn answer(snapshot: &Snapshot, actor: &Actor, asked: Parameters) -> Answer<Explanation> {
+    let Parameters { key_id, method, path, address } = asked;
     let mut faults = Faults::default();
     let method = faults.take("method", Method::from_bytes(method.as_bytes()));
     let target = faults.take("path", target(&path));
@@ -73,18 +79,17 @@ pub(super) async fn explain(
     faults.finish()?;
     let client = address.unwrap_or(actor.address);
     let (method, target) = (method.ok_or(Refusal::Internal)?, target.ok_or(Refusal::Internal)?);
-    let snapshot = state.shared.current().load_full();
     let record = match key_id {
         None => None,
         Some(id) => {
             let record = snapshot.records.iter().find(|record| record.id.as_str() == id);
             let record = record.ok_or(Refusal::NotFound)?;
-            unless_seen(&actor, &record.user)?;
+            unless_seen(actor, &record.user)?;
             Some(record)
         }
     };
     let asked = Asked { method: &method, path: target.path(), client, client_names: &[] };
-    Ok(Json(tell(&snapshot, record, &asked)))
+    Ok(tell(snapshot, record, &asked))
 }
 
 /// A request's target in origin form.
@@ -219,6 +224,11 @@ fn passing(required: RoleSet, roles: &Roles) -> Vec<String> {
     responses((status = 200, body = Routes)))]
 pub(super) async fn routes(actor: Actor, Extract(state): Extract<Arc<State>>) -> Json<Routes> {
     let snapshot = state.shared.current().load_full();
+    Json(Routes { routes: passable(&snapshot, &actor), generation: snapshot.generation })
+}
+
+/// The routes that `actor` may use or, managing all keys, give to others.
+pub(super) fn passable(snapshot: &Snapshot, actor: &Actor) -> Vec<Route> {
     let may_pass = |rule: &&RouteRule| match rule.access {
         Access::Public | Access::AnyKey => true,
         Access::Roles(required) => actor.manages_all() || actor.role.passes(required),
@@ -226,10 +236,9 @@ pub(super) async fn routes(actor: Actor, Extract(state): Extract<Arc<State>>) ->
     let routes = snapshot.config.routes.routes().iter();
     let routes = routes.map(|route| Route {
         path: route.pattern().to_owned(),
-        rules: route.rules().iter().filter(may_pass).map(|rule| shown(rule, &snapshot)).collect(),
+        rules: route.rules().iter().filter(may_pass).map(|rule| shown(rule, snapshot)).collect(),
     });
-    let routes = routes.filter(|route| !route.rules.is_empty()).collect();
-    Json(Routes { routes, generation: snapshot.generation })
+    routes.filter(|route| !route.rules.is_empty()).collect()
 }
 
 fn shown(rule: &RouteRule, snapshot: &Snapshot) -> Rule {

@@ -22,9 +22,9 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::timeout;
 
-use super::State;
 use super::refusal::Refusal;
 use super::signin::Peer;
+use super::{State, page};
 use crate::auth::Unauthenticated;
 use crate::proxy::request_id::X_REQUEST_ID;
 use crate::snapshot::Snapshot;
@@ -32,10 +32,11 @@ use crate::snapshot::Snapshot;
 /// From a request's head to the head of its answer, its body in between.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What every answer carries.
-const HEADERS: [(HeaderName, &str); 5] = [
+/// What every answer carries, unless it says otherwise itself.
+const HEADERS: [(HeaderName, &str); 6] = [
     (CACHE_CONTROL, "no-store"),
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (REFERRER_POLICY, "no-referrer"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -75,7 +76,7 @@ pub(super) async fn answer(
     }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers.insert(X_REQUEST_ID.clone(), request_id);
     response
@@ -88,8 +89,9 @@ fn refused(refusal: Refusal) -> Response<Body> {
 /// What a failure of the router's own means, which has no words of ours yet.
 fn unsaid(response: &Response<Body>) -> Option<Refusal> {
     let content_type = response.headers().get(CONTENT_TYPE);
-    // `/readyz` fails with JSON.
-    if content_type.is_some_and(|value| value == "application/json") {
+    // `/readyz` fails with JSON, and the page with a page.
+    let said = ["application/json", page::HTML];
+    if content_type.is_some_and(|value| said.iter().any(|said| value == said)) {
         return None;
     }
     Refusal::of_status(response.status())

@@ -15,7 +15,7 @@ use super::refusal::{Answer, Refusal, unless_seen};
 use super::rights::{Actor, Grant};
 use crate::auth::Unauthenticated;
 use crate::identity::{Label, RoleName, UserName};
-use crate::keys::actor::{self, Way};
+use crate::keys::actor;
 use crate::keys::change::{Change, Revision, Rotation, Update};
 use crate::keys::format::{Digest, Hasher, KeyFormat, generate, start_of};
 use crate::keys::memory::Memory;
@@ -140,7 +140,8 @@ impl Keys {
         let record = snapshot.records.iter().find(|record| record.id == actor.key_id);
         let record = record.ok_or(unknown)?;
         let actor = match record.state(Timestamp::now()) {
-            KeyState::Enabled => Actor::new(record, &snapshot.config.roles, actor.address),
+            KeyState::Enabled => Actor::new(record, &snapshot.config.roles, actor.address)
+                .map(|now| now.by(actor.way)),
             KeyState::Disabled => {
                 return Err(Refusal::Unauthenticated(Unauthenticated::KeyDisabled));
             }
@@ -193,7 +194,7 @@ impl Desk {
     fn new(snapshot: Arc<Snapshot>, memory: Memory, actor: Actor) -> Self {
         let keys = &snapshot.config.keys;
         let by = actor::Actor {
-            way: Way::Api,
+            way: actor.way,
             user: Label::new(actor.user.as_str()).expect("a user's name is a shorter label"),
             key_id: Some(actor.key_id.clone()),
             address: Some(actor.address),

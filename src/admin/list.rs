@@ -38,23 +38,23 @@ const UNUSED_DAYS_MAX: i64 = 36_500;
 pub(super) struct Parameters {
     /// Keys on a page.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Option<String>,
+    pub(super) limit: Option<String>,
     /// Where the page begins: `next_cursor` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
     /// Only keys of this user.
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// Only keys with this role.
-    role: Option<String>,
+    pub(super) role: Option<String>,
     /// Only keys that are now enabled, disabled or expired.
     #[param(value_type = Option<super::view::State>, inline)]
-    state: Option<String>,
+    pub(super) state: Option<String>,
     /// Only keys with this very label.
-    label: Option<String>,
+    pub(super) label: Option<String>,
     /// Only keys in whose id, label, user, role or beginning this stands, in upper or lower case.
-    q: Option<String>,
+    pub(super) q: Option<String>,
     /// Only keys that nobody has used for so many days; one that was never used counts from when it was made.
     #[param(value_type = Option<u32>, minimum = 0, maximum = 36500)]
-    unused_days: Option<String>,
+    pub(super) unused_days: Option<String>,
 }
 
 /// The same, checked.
@@ -69,6 +69,15 @@ pub(super) struct Question {
     /// In lower case.
     search: Option<String>,
     unused: Option<SignedDuration>,
+}
+
+/// A page of keys.
+pub(super) struct Found<'a> {
+    pub(super) records: Vec<&'a KeyRecord>,
+    /// How many keys fit, on all pages.
+    pub(super) total: usize,
+    /// Where the next page begins.
+    pub(super) next_cursor: Option<String>,
 }
 
 /// Where in the list a key is: by when it was made, then by its id.
@@ -114,6 +123,20 @@ impl Question {
         actor: &Actor,
         now: Timestamp,
     ) -> Page {
+        let Found { records, total, next_cursor } = self.find(records, usage, actor, now);
+        let brief = |record: &KeyRecord| usage.brief(record.id.as_str(), now);
+        let listed = |record: &KeyRecord| Listed::new(record, brief(record), now);
+        Page { keys: records.into_iter().map(listed).collect(), total, next_cursor }
+    }
+
+    /// The same, as records.
+    pub(super) fn find<'a>(
+        &self,
+        records: &'a [KeyRecord],
+        usage: &Usage,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Found<'a> {
         let fits = |record: &&KeyRecord| {
             actor.sees(&record.user) && self.fits(record, now) && self.is_unused(record, usage, now)
         };
@@ -130,10 +153,7 @@ impl Question {
         }
         found.sort_unstable_by(|a, b| compare(a, b));
         let next_cursor = found.last().filter(|_| has_more).map(|last| write_cursor(last));
-        let brief = |record: &KeyRecord| usage.brief(record.id.as_str(), now);
-        let listed = |record: &KeyRecord| Listed::new(record, brief(record), now);
-        let keys = found.into_iter().map(listed).collect();
-        Page { keys, total, next_cursor }
+        Found { records: found, total, next_cursor }
     }
 
     fn is_unused(&self, record: &KeyRecord, usage: &Usage, now: Timestamp) -> bool {

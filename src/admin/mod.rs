@@ -1,4 +1,4 @@
-//! Where keys are managed: the API, health, and their listener, `[admin]`.
+//! Where keys are managed: the API, the web page, health, and their listener, `[admin]`.
 //!
 //! All of it has a thread and a runtime of its own, so that no worker ever waits for it. It reads the current snapshot,
 //! changes the key file, and has the control plane bring that into force:
@@ -27,6 +27,7 @@ mod keys;
 mod list;
 mod listener;
 mod metrics;
+mod page;
 mod refusal;
 mod revision;
 mod rights;
@@ -55,6 +56,7 @@ use crate::snapshot::Shared;
 use crate::usage::recorder::Usage;
 use idempotency::Answers;
 use keys::Keys;
+use page::session::Sessions;
 use refusal::Refusal;
 use throttle::Throttle;
 use usage::Uses;
@@ -106,6 +108,8 @@ struct State {
     metrics: Metrics,
     throttle: Throttle,
     answers: Answers,
+    /// Who has signed in to the page.
+    sessions: Sessions,
     phase: watch::Receiver<Phase>,
     /// Whether only this machine reaches it.
     is_on_loopback: bool,
@@ -131,6 +135,7 @@ pub fn start(listener: TcpListener, process: Process) -> io::Result<Admin> {
         metrics,
         throttle: Throttle::default(),
         answers: Answers::default(),
+        sessions: Sessions::default(),
         phase: in_phase.clone(),
         is_on_loopback: address.ip().is_loopback(),
         request_ids: Mutex::new(RequestIds::new().map_err(io::Error::other)?),
@@ -145,7 +150,8 @@ pub fn start(listener: TcpListener, process: Process) -> io::Result<Admin> {
         runtime.block_on(async {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let router = api::router(Arc::clone(&state));
+                    let router =
+                        api::router(Arc::clone(&state)).merge(page::router(Arc::clone(&state)));
                     listener::serve(listener, state, router, in_phase).await;
                 }
                 Err(error) => tracing::error!(%error, "keys can no longer be managed here"),

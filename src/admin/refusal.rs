@@ -48,6 +48,8 @@ pub(super) enum Refusal {
     ForeignHost,
     /// A page of another site has a browser send it.
     CrossSite,
+    /// It comes from a form of the page that was not made for its session.
+    ForeignForm,
     /// The key is not as it was when whoever asks has seen it.
     Changed,
     /// It is in the way of a key that is there.
@@ -182,6 +184,14 @@ impl Refusal {
                 "cross_site",
                 "From another site",
                 "A page of another site has sent this request.".into(),
+            ),
+            Self::ForeignForm => (
+                StatusCode::FORBIDDEN,
+                "foreign_form",
+                "Another session's form",
+                "This form was not made for your session, perhaps because you have signed in again since. Nothing was \
+                 done: open it again."
+                    .into(),
             ),
             Self::Changed => (
                 StatusCode::PRECONDITION_FAILED,

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::identity::{AdminScope, KeyId, Role, Roles, UserName};
 use crate::keys::KeyRecord;
+use crate::keys::actor::Way;
 use crate::problem::FieldFault;
 use crate::scopes::Scopes;
 
@@ -31,6 +32,8 @@ pub(super) struct Actor {
     pub(super) scopes: Option<Arc<Scopes>>,
     /// From where they act.
     pub(super) address: IpAddr,
+    /// By what way.
+    pub(super) way: Way,
 }
 
 /// What a key is given, or given back.
@@ -57,7 +60,24 @@ impl Actor {
             expires_at: record.expires_at,
             scopes: record.scopes.clone(),
             address,
+            way: Way::Api,
         })
+    }
+
+    /// The same who act by `way`.
+    pub(super) fn by(self, way: Way) -> Self {
+        Self { way, ..self }
+    }
+
+    /// The roles of `roles` that they may give to a key of their own that ends when theirs does.
+    pub(super) fn may_give(&self, roles: &Roles) -> Vec<String> {
+        let may_give = |role: &&Arc<Role>| {
+            let (user, expires_at) = (&self.user, self.expires_at);
+            let scopes = self.scopes.as_deref();
+            self.may_grant(Grant { user, role, expires_at, scopes }).is_ok()
+        };
+        let given = roles.iter().filter(may_give);
+        given.map(|role| role.name().as_str().to_owned()).collect()
     }
 
     /// Whether they know of keys of `user`. What they do not, is not there for them.

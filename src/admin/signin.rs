@@ -4,7 +4,7 @@
 //!
 //! Never here: what they may do (see [`rights`](super::rights)).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,12 @@ use http::request::Parts;
 use jiff::Timestamp;
 
 use super::State;
-use super::refusal::Refusal;
+use super::refusal::{Answer, Refusal};
 use super::rights::Actor;
-use crate::auth::credentials::{KeySource, KeySources, Scheme};
+use crate::auth::credentials::{Ambiguous, Credential, KeySource, KeySources, Scheme};
 use crate::auth::{Unauthenticated, authenticate};
+use crate::keys::table::Found;
+use crate::snapshot::Snapshot;
 
 /// The other end of the connection, as an extension of each of its requests.
 #[derive(Clone, Copy, Debug)]
@@ -46,28 +48,41 @@ impl FromRequestParts<Arc<State>> for Actor {
         if matches!(taken, Ok(None)) {
             return Err(Refusal::Unauthenticated(Unauthenticated::MissingKey));
         }
-        state
-            .throttle
-            .admit(client, Instant::now())
-            .map_err(|wait| Refusal::TooManyFailures { retry_after_s: whole_seconds(wait) })?;
         let snapshot = state.shared.current().load_full();
-        let found = authenticate(taken, &snapshot.keys, Timestamp::now().as_second());
-        let found = found.map_err(|reason| {
-            state.throttle.failed(client, Instant::now());
-            tracing::warn!(%client, ?reason, "a key was refused by the admin API");
-            Refusal::Unauthenticated(reason)
-        })?;
-        let identity = found.identity();
-        let mut records = snapshot.records.iter();
-        let record = records.find(|record| record.id.as_str() == identity.key_id());
-        let record = record.ok_or(Refusal::Internal)?;
+        let found = known(state, &snapshot, taken, client)?;
         // A key that is narrowed is so here, too: a request is a request.
-        if let Some(scopes) = identity.scopes() {
+        if let Some(scopes) = found.identity().scopes() {
             let asked = scopes.check(&parts.method, parts.uri.path(), client);
             asked.map_err(Refusal::OutOfScope)?;
         }
-        Actor::new(record, &snapshot.config.roles, client).ok_or(Refusal::NoManager)
+        actor(&snapshot, found, client)
     }
+}
+
+/// Whose key was `taken` from a request of `client`; who guesses has to wait.
+pub(super) fn known<'a>(
+    state: &State,
+    snapshot: &'a Snapshot,
+    taken: Result<Option<Credential>, Ambiguous>,
+    client: IpAddr,
+) -> Answer<Found<'a>> {
+    state
+        .throttle
+        .admit(client, Instant::now())
+        .map_err(|wait| Refusal::TooManyFailures { retry_after_s: whole_seconds(wait) })?;
+    authenticate(taken, &snapshot.keys, Timestamp::now().as_second()).map_err(|reason| {
+        state.throttle.failed(client, Instant::now());
+        tracing::warn!(%client, ?reason, "a key was refused where keys are managed");
+        Refusal::Unauthenticated(reason)
+    })
+}
+
+/// Who acts by a key that was found, from `client`.
+pub(super) fn actor(snapshot: &Snapshot, found: Found<'_>, client: IpAddr) -> Answer<Actor> {
+    let id = found.identity().key_id();
+    let record = snapshot.records.iter().find(|record| record.id.as_str() == id);
+    let record = record.ok_or(Refusal::Internal)?;
+    Actor::new(record, &snapshot.config.roles, client).ok_or(Refusal::NoManager)
 }
 
 /// At least `wait`, in seconds.

@@ -51,6 +51,11 @@ pub enum Scheme {
 pub struct Credential(Secret<Vec<u8>>);
 
 impl Credential {
+    /// A key that somebody typed.
+    pub fn typed(key: Secret<Vec<u8>>) -> Self {
+        Self(key)
+    }
+
     /// The key as it was sent.
     pub fn key(&self) -> &Secret<Vec<u8>> {
         &self.0

@@ -43,6 +43,8 @@ pub(super) const UPSTREAM_KEEP_ALIVE: Bounds<Duration> = bounds(s(60), ms(10), s
 pub(super) const TUNNEL_IDLE: Bounds<Duration> = bounds(s(10 * 60), ms(10), s(DAY_S));
 /// How much a power failure or a `kill -9` may take.
 pub(super) const USAGE_INTERVAL: Bounds<Duration> = bounds(s(30), s(1), s(HOUR_S));
+/// A desk that is left for lunch is locked.
+pub(super) const SESSION_IDLE: Bounds<Duration> = bounds(s(30 * 60), s(1), s(12 * HOUR_S));
 /// Without a default: downloads and event streams may take for ever.
 pub(super) const REQUEST: RangeInclusive<Duration> = ms(10)..=s(7 * DAY_S);
 /// Nothing at all is a choice here: cut at once.

@@ -352,6 +352,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Names under which it may be reached, in lower case, beside `localhost` and the address itself.
     pub hosts: Vec<String>,
+    /// How long somebody may do nothing on the page before they have to sign in again.
+    pub session_idle: Duration,
     /// With it, TLS is spoken there.
     pub tls: Option<Tls>,
 }

@@ -355,6 +355,8 @@ pub(super) struct Admin {
     pub(super) listen: Field<String>,
     /// Names under which it may be reached, such as "keys.example.com", beside localhost and the address itself: a page under any other name is refused. Default: none.
     pub(super) hosts: Field<Vec<Given<String>>>,
+    /// How long whoever has signed in to the web page may do nothing there before they have to sign in again. Default: "30m".
+    pub(super) session_idle: Field<String>,
     /// With it, TLS is spoken there. Its files are read again when they change.
     pub(super) tls: Section<Tls>,
 }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -15,7 +13,7 @@ use tungstenite::{Message, WebSocket};
 use crate::harness::certificates::Authority;
 use crate::harness::setup::write;
 use crate::harness::wait::{signal, wait};
-use crate::harness::{Connection, Stage, Upstream, wait_for};
+use crate::harness::{Browser, Connection, Stage, Upstream, wait_for};
 use crate::upgrade::granted;
 
 /// What the page is made of, besides itself.
@@ -142,34 +140,6 @@ fn pass_on(from: &TcpStream, to: &TcpStream, count: Arc<AtomicUsize>) {
     });
 }
 
-/// The browser; killed when dropped.
-struct Browser(Child);
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Opens the page at `url`; what the browser keeps is in `folder`.
-fn open(url: &str, folder: &Path) -> Browser {
-    let child = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-        .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
-        .args(["--ignore-certificate-errors", "--remote-debugging-port=0"])
-        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
-        .arg(url)
-        .env("HOME", folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("`make test` installs chromium");
-    Browser(child)
-}
-
 #[test]
 fn a_page_and_its_websocket_come_over_one_connection() {
     let authority = Authority::new();
@@ -188,8 +158,7 @@ fn a_page_and_its_websocket_come_over_one_connection() {
     alice.key.clone_into(&mut key.lock().expect("no panic"));
     let (address, sent) = relay(stage.kw.address());
     let url = format!("https://localhost:{}/?api_key={}", address.port(), alice.key);
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let _browser = open(&url, folder.path());
+    let _browser = Browser::open(&url);
     let report = wait_for("the report of the page", || {
         stage.app.targets().into_iter().find(|target| target.starts_with("/report/"))
     });

@@ -151,7 +151,7 @@ fn server_settings(server: &Server) -> Vec<(&'static str, String)> {
 
 fn admin_settings(admin: Option<&Admin>) -> Vec<(&'static str, String)> {
     let tls = admin.and_then(|admin| {
-        let Admin { listen: _, hosts: _, tls } = admin;
+        let Admin { listen: _, hosts: _, session_idle: _, tls } = admin;
         tls.as_ref()
     });
     let names = [
@@ -163,6 +163,10 @@ fn admin_settings(admin: Option<&Admin>) -> Vec<(&'static str, String)> {
     let mut settings = vec![
         ("[admin] listen", list(admin.map(|admin| admin.listen))),
         ("[admin] hosts", list(admin.iter().flat_map(|admin| &admin.hosts))),
+        (
+            "[admin] session_idle",
+            list(admin.map(|admin| humantime::format_duration(admin.session_idle))),
+        ),
     ];
     settings.extend(tls_settings(names, tls));
     settings

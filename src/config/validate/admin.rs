@@ -43,7 +43,8 @@ pub(super) fn admin(
     let hosts = check.texts(raw.hosts, limits::ADMIN_HOSTS_MAX);
     let hosts = hosts.map(|hosts| hosts.into_inner()).unwrap_or_default();
     let hosts = hosts.into_iter().filter_map(|text| host(check, text)).collect();
-    Some(Admin { listen: listen?, hosts, tls })
+    let session_idle = check.duration(raw.session_idle, &limits::SESSION_IDLE);
+    Some(Admin { listen: listen?, hosts, session_idle, tls })
 }
 
 /// A name without a port, in lower case; `None` only with a fault.

@@ -8,6 +8,7 @@ mod document;
 mod explain;
 mod list;
 mod listener;
+mod page;
 mod rights;
 mod secrecy;
 mod sign_in;

@@ -4,6 +4,7 @@
 //! bytes, so that a test can send what no library would, and look at what really arrived.
 
 pub(crate) mod actor;
+pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod keyward;
@@ -17,6 +18,7 @@ pub(crate) mod upstream;
 pub(crate) mod wait;
 
 pub(crate) use actor::Actor;
+pub(crate) use browser::Browser;
 pub(crate) use client::Client;
 pub(crate) use keyward::Keyward;
 pub(crate) use message::Message;
