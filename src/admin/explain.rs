@@ -135,13 +135,8 @@ fn tell(snapshot: &Snapshot, record: Option<&KeyRecord>, asked: &Asked<'_>) -> E
         let decided = authorize(route, asked, caller);
         if let Err(Denied::Scope(what)) = &decided {
             say("scope", false, told_scope(*what));
-        }
-        if let Some(route) = route {
-            use Denied::{Client, Method, NoRoute, Role, Scope, Unauthenticated};
-            let fails = match &decided {
-                Err(Unauthenticated(_) | Scope(_) | Role | Method | NoRoute) => true,
-                Err(Client) | Ok(_) => false,
-            };
+        } else if let Some(route) = route {
+            let fails = !matches!(decided, Ok(_) | Err(Denied::Client));
             let detail = match route.rule(asked.method) {
                 Some(rule) => told_rule(rule, &snapshot.config.roles),
                 None => format!("the route has no rule for {}", asked.method),
