@@ -27,11 +27,16 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    /// What has become of a key up to now.
-    pub(super) async fn now(&self, id: &str) -> KeyUsage {
+    /// What has become of a key up to now; nothing if it was never used.
+    pub(super) async fn known(&self, id: &str) -> Option<KeyUsage> {
         self.workers.report_usage().await;
         self.reported.settle().await;
-        self.reported.of(id).unwrap_or_default()
+        self.reported.of(id)
+    }
+
+    /// The same in figures, which are zero then.
+    pub(super) async fn now(&self, id: &str) -> KeyUsage {
+        self.known(id).await.unwrap_or_default()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::admin::refusal::{Answer, Refusal};
 use crate::admin::rights::Actor;
 use crate::keys::KeyRecord;
 use crate::keys::change::{Change, Revision};
-use crate::reload::request::Outcome;
+use crate::reload::request::{InForce, Outcome};
 
 /// What can be done to a key here.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,22 +54,22 @@ impl What {
 
 /// Asks whether the key is to be disabled.
 pub(super) async fn disable(visit: Visit, state: Arc<State>) -> Answer<Response> {
-    ask(&visit, &state, What::Disable, None)
+    ask(&visit, &state, What::Disable, None).await
 }
 
 /// Asks whether it is to be enabled.
 pub(super) async fn enable(visit: Visit, state: Arc<State>) -> Answer<Response> {
-    ask(&visit, &state, What::Enable, None)
+    ask(&visit, &state, What::Enable, None).await
 }
 
 /// Asks whether it is to be rotated.
 pub(super) async fn rotate(visit: Visit, state: Arc<State>) -> Answer<Response> {
-    ask(&visit, &state, What::Rotate, None)
+    ask(&visit, &state, What::Rotate, None).await
 }
 
 /// Asks whether it is to be deleted.
 pub(super) async fn delete(visit: Visit, state: Arc<State>) -> Answer<Response> {
-    ask(&visit, &state, What::Delete, None)
+    ask(&visit, &state, What::Delete, None).await
 }
 
 /// Disables the key.
@@ -78,7 +78,7 @@ pub(super) async fn disable_now(visit: Visit, state: Arc<State>) -> Answer<Respo
     let reason = faults.reason(Some(visit.form.text("reason")));
     match faults.finish() {
         Ok(()) => make(visit, state, What::Disable, Change::Disable { reason }).await,
-        Err(refusal) => ask(&visit, &state, What::Disable, Some(&refusal)),
+        Err(refusal) => ask(&visit, &state, What::Disable, Some(&refusal)).await,
     }
 }
 
@@ -104,11 +104,11 @@ pub(super) async fn rotate_now(visit: Visit, state: Arc<State>) -> Answer<Respon
     let old_until = faults.finish().and_then(|()| end_of(grace.unwrap_or(GRACE_DEFAULT)));
     let old_until = match old_until {
         Ok(old_until) => old_until,
-        Err(refusal) => return ask(&visit, &state, what, Some(&refusal)),
+        Err(refusal) => return ask(&visit, &state, what, Some(&refusal)).await,
     };
     state.unless_ending()?;
     let Ok(expected) = expected(&visit) else {
-        return ask(&visit, &state, what, Some(&Refusal::Changed));
+        return ask(&visit, &state, what, Some(&Refusal::Changed)).await;
     };
     visit.unless_sent(&state)?;
     // By a task of its own: what has begun is brought into force, whether the client waits or not.
@@ -125,20 +125,20 @@ pub(super) async fn rotate_now(visit: Visit, state: Arc<State>) -> Answer<Respon
             };
             reveal::show(&visit, &made, "The key has a new secret", Some(old))
         }
-        Err(refusal) => ask(&visit, &state, what, Some(&refusal)),
+        Err(refusal) => ask(&visit, &state, what, Some(&refusal)).await,
     }
 }
 
 async fn make(visit: Visit, state: Arc<State>, what: What, change: Change) -> Answer<Response> {
     let actor = what.acting(&visit)?;
     let Ok(expected) = expected(&visit) else {
-        return ask(&visit, &state, what, Some(&Refusal::Changed));
+        return ask(&visit, &state, what, Some(&Refusal::Changed)).await;
     };
     let force = visit.form.has("force");
     match carry_out(&state, actor, &visit, expected, change, force).await {
         Ok(outcome) => Ok(done(&visit.id, what, outcome)),
         Err(refusal @ Refusal::NotFound) => Err(refusal),
-        Err(refusal) => ask(&visit, &state, what, Some(&refusal)),
+        Err(refusal) => ask(&visit, &state, what, Some(&refusal)).await,
     }
 }
 
@@ -165,22 +165,33 @@ pub(super) fn expected(visit: &Visit) -> Answer<Revision> {
 }
 
 fn done(id: &str, what: What, outcome: Outcome) -> Response {
-    let done = match (outcome, what) {
-        (Outcome::Refused | Outcome::Ending, _) => "stored",
-        (Outcome::InForce(_), What::Disable) => "disabled",
-        (Outcome::InForce(_), What::Enable) => "enabled",
-        (Outcome::InForce(_), What::Rotate) => "changed",
-        (Outcome::InForce(_), What::Delete) => "deleted",
-    };
     let page = if what == What::Delete { "/keys".to_owned() } else { format!("/keys/{id}") };
-    Redirect::to(&format!("{page}?done={done}")).into_response()
+    let Outcome::InForce(InForce { closed, took, .. }) = outcome else {
+        return Redirect::to(&format!("{page}?done=stored")).into_response();
+    };
+    let done = match what {
+        What::Disable => "disabled",
+        What::Enable => "enabled",
+        What::Rotate => "changed",
+        What::Delete => "deleted",
+    };
+    let closed = match closed {
+        0 => String::new(),
+        closed => format!("&closed={closed}&took_ms={}", took.as_millis() + 1),
+    };
+    Redirect::to(&format!("{page}?done={done}{closed}")).into_response()
 }
 
 /// Shows what would break, and asks; with why it was not done, if it was tried.
-fn ask(visit: &Visit, state: &State, what: What, refusal: Option<&Refusal>) -> Answer<Response> {
+async fn ask(
+    visit: &Visit,
+    state: &State,
+    what: What,
+    refusal: Option<&Refusal>,
+) -> Answer<Response> {
     let actor = what.acting(visit)?;
     let record = state.keys.find(&actor, &visit.id)?;
-    let usage = state.uses.reported.of(record.id.as_str());
+    let usage = state.uses.known(record.id.as_str()).await;
     let label = record.label.to_string();
     let (headline, lead, verb) = words(what, &label);
     let is_last = matches!(refusal, Some(Refusal::Conflict { code: "last_admin", .. }));

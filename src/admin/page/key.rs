@@ -28,7 +28,7 @@ pub(super) async fn show(visit: Visit, state: Arc<State>) -> Answer<Response> {
     let actor = visit.acting_on_key(&Method::GET, "")?;
     let record = state.keys.find(&actor, &visit.id)?;
     let history = history_of(&visit, &state, &record).await?;
-    let usage = state.uses.reported.of(record.id.as_str());
+    let usage = state.uses.known(record.id.as_str()).await;
     let now = Timestamp::now();
     let mut facts = shown::usage(usage.as_ref(), now);
     if let Some(usage) = &usage {
@@ -36,7 +36,7 @@ pub(super) async fn show(visit: Visit, state: Arc<State>) -> Answer<Response> {
     }
     let view = Key {
         frame: visit.frame("/keys"),
-        notice: notice(visit.form.text("done")),
+        notice: notice(&visit.form),
         token: visit.token(),
         revision: Revision::of(&record).to_string(),
         key: shown::row(&record, usage.as_ref(), now),

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
-use super::form::link;
+use super::form::{Form, link};
 use super::views::{Filter, Keys, Notice};
 use super::visit::Visit;
 use super::{html, shown};
@@ -56,7 +56,7 @@ pub(super) async fn show(visit: Visit, state: Arc<State>) -> Answer<Response> {
     let filter = |name| text(name).to_owned();
     let view = Keys {
         frame: visit.frame("/keys"),
-        notice: notice(text("done")),
+        notice: notice(form),
         sees_all,
         filter: Filter {
             q: filter("q"),
@@ -73,17 +73,22 @@ pub(super) async fn show(visit: Visit, state: Arc<State>) -> Answer<Response> {
 }
 
 /// What is said of what was just done.
-pub(super) fn notice(done: &str) -> Option<Notice> {
-    let text = match done {
-        "disabled" => "The key is disabled. Nothing is let in with it any more.",
-        "enabled" => "The key is enabled again.",
-        "changed" => "The key is changed.",
-        "deleted" => "The key is deleted.",
+pub(super) fn notice(form: &Form) -> Option<Notice> {
+    let mut text = match form.text("done") {
+        "disabled" => "The key is disabled. Nothing is let in with it any more.".to_owned(),
+        "enabled" => "The key is enabled again.".to_owned(),
+        "changed" => "The key is changed.".to_owned(),
+        "deleted" => "The key is deleted.".to_owned(),
         "stored" => {
             let text = "The change is stored, but not in force: the files have faults, which `keyward check` names.";
             return Some(Notice { tone: "bad", text: text.to_owned() });
         }
         _ => return None,
     };
-    Some(Notice { tone: "good", text: text.to_owned() })
+    let number = |name| form.text(name).parse::<u64>().ok();
+    if let (Some(closed @ 1..), Some(took)) = (number("closed"), number("took_ms")) {
+        let closed = shown::counted(closed, "stream");
+        text += &format!(" What it held open, {closed}, was closed within {took} ms.");
+    }
+    Some(Notice { tone: "good", text })
 }
