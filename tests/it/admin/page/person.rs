@@ -186,7 +186,7 @@ fn look(page: &mut Page, axe: &str, name: &str) {
         // Only when they are asked for: they are in the repository.
         if std::env::var_os("KEYWARD_PICTURES").is_some()
             && width == 1_200
-            && ["keys", "key", "disable", "reveal"].contains(&name)
+            && ["keys", "key", "disable"].contains(&name)
         {
             std::fs::create_dir_all(PICTURES).expect("the repository can be written");
             page.picture(&Path::new(PICTURES).join(format!("{name}-{scheme}.png")));
@@ -206,6 +206,10 @@ fn nothing_keeps_anybody_from_using_a_page() {
         setup.add(Actor::new("bob", "author"));
         setup.add(Actor::new("carol", "viewer").with("enabled = false"));
         setup.add(Actor::new("dave", "viewer").with("expires_at = 2020-01-01T00:00:00Z"));
+        for (day, actor) in (10..).zip(&mut setup.actors) {
+            let start = actor.key[..7].to_owned();
+            actor.more += &format!("\ncreated_at = 2026-11-{day}T10:00:00Z\nstart = {start:?}\n");
+        }
     });
     for (user, label) in [("bob", "warehouse sync"), ("carol", "old CI"), ("dave", "trial")] {
         name(&desk, &desk.other(user), label);
