@@ -104,9 +104,10 @@ clean: ## Remove everything that was built, tools too
 
 .PHONY: test-tools
 test-tools:
-	@.ci/install-packages nginx:nginx-light python3:python3 curl:curl chromium:chromium promtool:prometheus
+	@.ci/install-packages nginx:nginx-light python3:python3 curl:curl chromium:chromium npm:npm promtool:prometheus
 	@cargo nextest --version >/dev/null 2>&1 || { echo "Building cargo-nextest $(NEXTEST_VERSION) into .tools (some minutes, once)"; \
 	  $(CARGO_INSTALL) cargo-nextest --version $(NEXTEST_VERSION) --no-default-features --features default-no-update; }
+	@.ci/install-npm .ci/axe .tools/axe
 	@[[ -x .tools/schemathesis/bin/schemathesis ]] || { echo "Installing schemathesis $(SCHEMATHESIS_VERSION) into .tools (once)"; \
 	  python3 -c 'import ensurepip' 2>/dev/null || .ci/install-packages python3-ensurepip:python3-venv; \
 	  python3 -m venv .tools/schemathesis && .tools/schemathesis/bin/pip install --quiet schemathesis==$(SCHEMATHESIS_VERSION); }

@@ -2,7 +2,7 @@
 //!
 //! Never here: what a page should say.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,8 +12,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::stream::MaybeTlsStream;
-use tungstenite::{Message, WebSocket};
+use tungstenite::{Message as Frame, WebSocket};
 
+use super::Message;
 use super::wait::{DEADLINE, wait_for};
 
 /// A browser without a window; killed when dropped.
@@ -59,12 +60,14 @@ impl Browser {
             text.lines().next()?.parse::<u16>().ok()
         });
         let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the browser listens");
-        write!(socket, "PUT /json/new HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        write!(socket, "PUT /json/new HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n")
             .expect("the browser reads");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).expect("the browser answers");
-        let (_, target) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        let target: Value = serde_json::from_str(target).expect("JSON");
+        // It keeps the connection, whatever it is asked for.
+        let mut answer = BufReader::new(socket);
+        let head = Message::read_head(&mut answer).expect("the browser answers");
+        let mut message = head.expect("a whole head");
+        message.read_body(&mut answer).expect("a whole body");
+        let target: Value = serde_json::from_slice(&message.body).expect("JSON");
         let address = target["webSocketDebuggerUrl"].as_str().expect("a page can be told");
         let (socket, _) = tungstenite::connect(address).expect("the page listens");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
@@ -89,7 +92,7 @@ impl Page {
     fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.calls += 1;
         let call = json!({ "id": self.calls, "method": method, "params": parameters });
-        self.socket.send(Message::text(call.to_string())).expect("the browser listens");
+        self.socket.send(Frame::text(call.to_string())).expect("the browser listens");
         loop {
             let answer = self.hear(method);
             if answer["id"] == call["id"] {
@@ -103,7 +106,7 @@ impl Page {
     fn hear(&mut self, what: &str) -> Value {
         loop {
             let message = self.socket.read().unwrap_or_else(|error| panic!("{what}: {error}"));
-            let Message::Text(text) = message else { continue };
+            let Frame::Text(text) = message else { continue };
             let message: Value = serde_json::from_str(&text).expect("the protocol is JSON");
             self.loads += u64::from(message["method"] == "Page.loadEventFired");
             return message;

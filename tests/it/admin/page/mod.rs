@@ -2,6 +2,7 @@
 
 mod attacks;
 mod forms;
+mod person;
 mod sessions;
 
 use std::fmt::Write as _;
