@@ -1,13 +1,16 @@
-//! A person in front of a real browser, from signing in to a key that is refused; and what those need who see or point
+//! A person in front of a real browser, from the first key to a key that is refused; and what those need who see or point
 //! otherwise than others.
 //!
 //! Never here: what a raw client can test.
 
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::super::{Desk, expect};
 use crate::harness::browser::Page;
-use crate::harness::{Actor, Browser, wait_for};
+use crate::harness::setup::write;
+use crate::harness::{Actor, Browser, Setup, Upstream, wait_for};
 
 /// Finds what keeps people from using a page (`make test` installs it).
 const AXE: &str =
@@ -56,9 +59,34 @@ fn create(page: &mut Page, label: &str, user: Option<&str>) -> Actor {
     holder
 }
 
+/// What `keyward init` makes, served, and whoever it made the first key for.
+fn from_the_beginning() -> Desk {
+    let app = Upstream::hello();
+    let setup = Setup::new(&app);
+    let folder = setup.folder.path();
+    let endpoint = format!("http://{}", app.address());
+    let made = Command::new(env!("CARGO_BIN_EXE_keyward"))
+        .args(["init", "--dir", ".", "--upstream", &endpoint])
+        .current_dir(folder)
+        .env("USER", "carol")
+        .output()
+        .expect("the binary is built");
+    assert!(made.status.success(), "{made:?}");
+    let key = String::from_utf8(made.stdout).expect("a key is a text");
+    let file = folder.join("keyward.toml");
+    let config = fs::read_to_string(&file).expect("it was made");
+    write(&file, &config.replace("127.0.0.1:8080", "127.0.0.1:0").replace(":9901", ":0"));
+    let kw = setup.start_on("keyward.toml");
+    let address = kw.admin_address();
+    let carol = Actor::new("carol", "admin").with_key(key.trim());
+    let others = Vec::new();
+    let (admin, manager, viewer) = (carol.clone(), carol.clone(), carol);
+    Desk { kw, _app: app, address, admin, manager, viewer, others }
+}
+
 #[test]
 fn a_key_is_made_used_seen_to_be_used_and_disabled() {
-    let desk = Desk::new();
+    let desk = from_the_beginning();
     let browser = Browser::open("about:blank");
     let mut page = browser.page();
     sign_in(&mut page, &desk, &desk.admin);
