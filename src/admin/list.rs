@@ -220,8 +220,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::identity::{AdminScope, KeyId, Label, RoleDeclaration, RoleName, Roles};
-    use crate::keys::format::Hasher;
+    use crate::identity::{AdminScope, Label, RoleDeclaration, RoleName, Roles};
     use crate::usage::recorder;
 
     fn roles() -> Roles {
@@ -234,20 +233,12 @@ mod tests {
 
     fn record(id: &str, user: &str, label: &str, created_s: Option<i64>) -> KeyRecord {
         KeyRecord {
-            id: KeyId::new(id).unwrap(),
-            hash: Hasher::default().digest(id.as_bytes()),
             start: Some("kw_abcd".to_owned()),
             label: Label::new(label).unwrap(),
             user: UserName::new(user).unwrap(),
             role: RoleName::new("own").unwrap(),
             created_at: created_s.map(|second| Timestamp::from_second(second).unwrap()),
-            enabled: true,
-            expires_at: None,
-            scopes: None,
-            disabled_at: None,
-            disabled_by: None,
-            disabled_reason: None,
-            previous: None,
+            ..KeyRecord::sample(id, id)
         }
     }
 

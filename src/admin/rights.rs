@@ -139,8 +139,7 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Label, RoleDeclaration, RoleName};
-    use crate::keys::format::Hasher;
+    use crate::identity::{RoleDeclaration, RoleName};
     use crate::scopes;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -168,20 +167,10 @@ mod tests {
 
     fn record(id: &str, user: &str, role: &str, expires_at: Option<i64>) -> KeyRecord {
         KeyRecord {
-            id: KeyId::new(id).unwrap(),
-            hash: Hasher::default().digest(id.as_bytes()),
-            start: None,
-            label: Label::new("a label").unwrap(),
             user: UserName::new(user).unwrap(),
             role: RoleName::new(role).unwrap(),
-            created_at: None,
-            enabled: true,
             expires_at: expires_at.map(at),
-            scopes: None,
-            disabled_at: None,
-            disabled_by: None,
-            disabled_reason: None,
-            previous: None,
+            ..KeyRecord::sample(id, id)
         }
     }
 

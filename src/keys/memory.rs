@@ -119,26 +119,12 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::identity::{KeyId, Label, RoleName, UserName};
+    use crate::identity::KeyId;
 
     /// An entry here is a key's id and nothing else.
     fn record(entry: &str) -> Option<KeyRecord> {
-        Some(KeyRecord {
-            id: KeyId::new(entry).ok()?,
-            hash: Hasher::default().digest(entry.as_bytes()),
-            start: None,
-            label: Label::new("a label").unwrap(),
-            user: UserName::new("alice").unwrap(),
-            role: RoleName::new("viewer").unwrap(),
-            created_at: None,
-            enabled: true,
-            expires_at: None,
-            scopes: None,
-            disabled_at: None,
-            disabled_by: None,
-            disabled_reason: None,
-            previous: None,
-        })
+        KeyId::new(entry).ok()?;
+        Some(KeyRecord::sample(entry, entry))
     }
 
     #[test]

@@ -109,3 +109,26 @@ impl KeyRecord {
         })
     }
 }
+
+#[cfg(test)]
+impl KeyRecord {
+    /// The enabled key `secret` of alice, a viewer, for tests to change.
+    pub(crate) fn sample(id: &str, secret: &str) -> Self {
+        Self {
+            id: KeyId::new(id).unwrap(),
+            hash: format::Hasher::default().digest(secret.as_bytes()),
+            start: None,
+            label: Label::new("a label").unwrap(),
+            user: UserName::new("alice").unwrap(),
+            role: RoleName::new("viewer").unwrap(),
+            created_at: None,
+            enabled: true,
+            expires_at: None,
+            scopes: None,
+            disabled_at: None,
+            disabled_by: None,
+            disabled_reason: None,
+            previous: None,
+        }
+    }
+}

@@ -328,7 +328,7 @@ mod tests {
 
     use super::super::format::{Pepper, Prefix};
     use super::*;
-    use crate::identity::{Label, RoleDeclaration, RoleName, UserName};
+    use crate::identity::{RoleDeclaration, RoleName};
     use crate::redact::Secret;
 
     const NOW: i64 = 1_800_000_000;
@@ -338,22 +338,7 @@ mod tests {
     }
 
     fn record(id: &str, key: &str) -> KeyRecord {
-        KeyRecord {
-            id: KeyId::new(id).unwrap(),
-            hash: Hasher::default().digest(key.as_bytes()),
-            start: None,
-            label: Label::new("a label").unwrap(),
-            user: UserName::new("alice").unwrap(),
-            role: RoleName::new("viewer").unwrap(),
-            created_at: None,
-            enabled: true,
-            expires_at: None,
-            scopes: None,
-            disabled_at: None,
-            disabled_by: None,
-            disabled_reason: None,
-            previous: None,
-        }
+        KeyRecord::sample(id, key)
     }
 
     fn roles() -> Roles {

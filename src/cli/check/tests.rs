@@ -8,7 +8,7 @@ use super::reach::warnings;
 use super::view;
 use crate::config::{self, Config};
 use crate::diagnostics::Source;
-use crate::identity::{KeyId, Label, RoleName, UserName};
+use crate::identity::{Label, RoleName};
 use crate::keys::KeyRecord;
 use crate::keys::format::Hasher;
 
@@ -31,20 +31,9 @@ fn config(text: &str) -> Config {
 
 fn key(id: &str, role: &str) -> KeyRecord {
     KeyRecord {
-        id: KeyId::new(id).unwrap(),
-        hash: Hasher::default().digest(id.as_bytes()),
-        start: None,
         label: Label::new("export").unwrap(),
-        user: UserName::new("alice").unwrap(),
         role: RoleName::new(role).unwrap(),
-        created_at: None,
-        enabled: true,
-        expires_at: None,
-        scopes: None,
-        disabled_at: None,
-        disabled_by: None,
-        disabled_reason: None,
-        previous: None,
+        ..KeyRecord::sample(id, id)
     }
 }
 

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use super::read::{Page, Query, read};
 use super::verify::{Verdict, verify};
 use super::*;
-use crate::identity::{KeyId, Label, RoleName, UserName};
+use crate::identity::{KeyId, Label};
 use crate::keys::KeyRecord;
 use crate::keys::actor::Way;
-use crate::keys::format::Hasher;
 
 /// A log, and the text of the key file that it tells of.
 struct Bench {
@@ -19,20 +18,9 @@ struct Bench {
 
 fn record(id: &str) -> KeyRecord {
     KeyRecord {
-        id: KeyId::new(id).unwrap(),
-        hash: Hasher::default().digest(id.as_bytes()),
         start: Some("kw_abcd".into()),
         label: Label::new("a \"label\" \\ ünïcode").unwrap(),
-        user: UserName::new("alice").unwrap(),
-        role: RoleName::new("viewer").unwrap(),
-        created_at: None,
-        enabled: true,
-        expires_at: None,
-        scopes: None,
-        disabled_at: None,
-        disabled_by: None,
-        disabled_reason: None,
-        previous: None,
+        ..KeyRecord::sample(id, id)
     }
 }
 
