@@ -15,8 +15,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::State;
 use super::body::{Faults, future, json, json_or_nothing, or_null, query};
-use super::keys::Wanted;
-use super::refusal::{Answer, Refusal};
+use super::keys::{Wanted, to_its_end};
+use super::refusal::Answer;
 use super::revision::{etag, expected};
 use super::rights::Actor;
 use super::view::Changed;
@@ -172,14 +172,13 @@ async fn change(
     let expected = expected(headers)?;
     let is_gone = matches!(change, Change::Delete { .. });
     let wanted = Wanted { id, expected, change, force };
-    // By a task of its own: what has begun is brought into force, whether the client waits or not.
-    let changed = tokio::spawn(async move {
+    let changed = to_its_end(async move {
         let (record, outcome) = state.keys.change(&actor, wanted).await?;
         // Behind the change: what it closed has ended, and counts.
         let usage = state.uses.now(record.id.as_str()).await;
         Ok((etag(&record), Changed::new(&record, outcome, &usage)))
     });
-    let (etag, changed) = changed.await.unwrap_or(Err(Refusal::Internal))?;
+    let (etag, changed) = changed.await?;
     let answer = Json(changed);
     Ok(if is_gone { answer.into_response() } else { ([(ETAG, etag)], answer).into_response() })
 }

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use super::State;
 use super::body::{Faults, future, json, json_or_nothing};
 use super::idempotency::{Made, Name, Turn};
-use super::keys::{Shown, Wish};
+use super::keys::{Shown, Wish, to_its_end};
 use super::refusal::{Answer, Refusal};
 use super::revision::{etag, expected};
 use super::rights::Actor;
@@ -165,15 +165,15 @@ async fn make_once(
             Turn::Again(made) => return Ok(made),
         }
     }
-    // By a task of its own: a client that leaves now asks again, and is to hear of the key that was made.
-    let made = tokio::spawn(async move {
+    // A client that leaves now asks again, and is to hear of the key that was made.
+    to_its_end(async move {
         let made = make(&state, &actor, wanted).await;
         if let Some(name) = &name {
             state.answers.end(name, made.as_ref().ok().map(Made::copy));
         }
         made
-    });
-    made.await.unwrap_or(Err(Refusal::Internal))
+    })
+    .await
 }
 
 async fn make(state: &State, actor: &Actor, wanted: Wanted) -> Answer<Made> {

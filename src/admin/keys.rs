@@ -154,6 +154,14 @@ impl Keys {
     }
 }
 
+/// Has `change` made by a task of its own: what has begun is brought into force, whether the client waits or not.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Answer<T>> + Send + 'static,
+) -> Answer<T> {
+    // A panic has been said by the task that had it.
+    tokio::spawn(change).await.unwrap_or(Err(Refusal::Internal))
+}
+
 /// The key `id` among `records`, if `actor` knows of it.
 fn find<'a>(records: &'a [KeyRecord], actor: &Actor, id: &str) -> Answer<&'a KeyRecord> {
     let record = records.iter().find(|record| record.id.as_str() == id).ok_or(Refusal::NotFound)?;

@@ -17,7 +17,7 @@ use super::{html, reveal, shown};
 use crate::admin::State;
 use crate::admin::body::Faults;
 use crate::admin::create::{GRACE_DEFAULT, end_of};
-use crate::admin::keys::Wanted;
+use crate::admin::keys::{Wanted, to_its_end};
 use crate::admin::refusal::{Answer, Refusal};
 use crate::admin::rights::Actor;
 use crate::keys::KeyRecord;
@@ -111,13 +111,9 @@ pub(super) async fn rotate_now(visit: Visit, state: Arc<State>) -> Answer<Respon
         return ask(&visit, &state, what, Some(&Refusal::Changed)).await;
     };
     visit.unless_sent(&state)?;
-    // By a task of its own: what has begun is brought into force, whether the client waits or not.
     let (making, id) = (Arc::clone(&state), visit.id.clone());
-    let made =
-        tokio::spawn(
-            async move { making.keys.rotate(&actor, id, Some(expected), old_until).await },
-        );
-    match made.await.unwrap_or(Err(Refusal::Internal)) {
+    let made = async move { making.keys.rotate(&actor, id, Some(expected), old_until).await };
+    match to_its_end(made).await {
         Ok(made) => {
             let old = match old_until {
                 Some(until) => format!("The old secret works until {}.", shown::time(until)),
@@ -153,10 +149,9 @@ pub(super) async fn carry_out(
 ) -> Answer<Outcome> {
     state.unless_ending()?;
     let wanted = Wanted { id: visit.id.clone(), expected: Some(expected), change, force };
-    // By a task of its own: what has begun is brought into force, whether the client waits or not.
     let making = Arc::clone(state);
-    let made = tokio::spawn(async move { making.keys.change(&actor, wanted).await });
-    made.await.unwrap_or(Err(Refusal::Internal)).map(|(_, outcome)| outcome)
+    let made = to_its_end(async move { making.keys.change(&actor, wanted).await });
+    made.await.map(|(_, outcome)| outcome)
 }
 
 /// Which state of the key was seen.

@@ -17,7 +17,7 @@ use super::visit::Visit;
 use super::{html, reveal};
 use crate::admin::State;
 use crate::admin::create::NewKey;
-use crate::admin::keys::Shown;
+use crate::admin::keys::{Shown, to_its_end};
 use crate::admin::refusal::{Answer, Refusal};
 use crate::admin::rights::Actor;
 
@@ -37,10 +37,8 @@ pub(super) async fn create(visit: Visit, state: Arc<State>) -> Answer<Response> 
     };
     state.unless_ending()?;
     visit.unless_sent(&state)?;
-    // By a task of its own: what has begun is brought into force, whether the client waits or not.
     let (by, making) = (actor.clone(), Arc::clone(&state));
-    let made = tokio::spawn(async move { making.keys.create(&by, wish).await });
-    match made.await.unwrap_or(Err(Refusal::Internal)) {
+    match to_its_end(async move { making.keys.create(&by, wish).await }).await {
         Ok(made) => reveal::show(&visit, &made, headline(&made), None),
         Err(refusal) => page(&visit, &state, &actor, Some(&refusal)),
     }
