@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,29 +38,45 @@ pub struct ClosedOfKey {
 /// Where a worker says, once, what it closes. As long as something of that has not ended, it holds on to this.
 pub type Closing = Sender<Vec<ClosedOfKey>>;
 
-/// A secret in use on this worker.
+/// A secret in use on this worker. Every request of it reads all of this.
 #[derive(Debug)]
 pub(super) struct KeyInUse {
     identity: Arc<Identity>,
-    digest: [u8; 32],
-    /// As the newest table says.
-    expires_unix_s: Cell<Option<i64>>,
     /// How many requests of it are in flight here.
     requests: Cell<u32>,
     /// How many that were by the last report.
     reported: Cell<u32>,
     usage: UsageCell,
+    rest: Box<Rest>,
+}
+
+// With the counts of its `Rc` it is two cache lines.
+const _: () = assert!(size_of::<KeyInUse>() + 2 * size_of::<usize>() <= 128);
+
+/// What is read of it when the table or the time changes, or a report is made.
+#[derive(Debug)]
+struct Rest {
+    digest: [u8; 32],
+    is_previous: bool,
+    /// As the newest table says.
+    expires_unix_s: Cell<Option<i64>>,
+    /// In which the routes of its requests are.
+    routes: Arc<RouteTable>,
 }
 
 impl KeyInUse {
     fn new(found: Found<'_>, routes: &Arc<RouteTable>) -> Self {
         Self {
-            reported: Cell::new(0),
-            usage: UsageCell::new(routes, found.is_previous()),
             identity: Arc::clone(found.identity()),
-            digest: *found.digest(),
-            expires_unix_s: Cell::new(found.expires_unix_s()),
             requests: Cell::new(0),
+            reported: Cell::new(0),
+            usage: UsageCell::default(),
+            rest: Box::new(Rest {
+                digest: *found.digest(),
+                is_previous: found.is_previous(),
+                expires_unix_s: Cell::new(found.expires_unix_s()),
+                routes: Arc::clone(routes),
+            }),
         }
     }
 
@@ -77,7 +92,9 @@ impl KeyInUse {
             return None;
         }
         self.reported.set(self.requests.get());
-        Some(Report { identity: Arc::clone(&self.identity), new: self.usage.take(now), in_flight })
+        let Rest { routes, is_previous, .. } = &*self.rest;
+        let new = self.usage.take(routes, *is_previous, now);
+        Some(Report { identity: Arc::clone(&self.identity), new, in_flight })
     }
 
     /// Who uses it.
@@ -114,13 +131,34 @@ impl Place {
 /// Those of one worker.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// By the address of the identity, which lives as long as its entry here, and whether the secret is a previous one.
-    keys: RefCell<HashMap<usize, Rc<KeyInUse>, BuildHasherDefault<Address>>>,
-    /// Keys whose place was taken: the routes are others now, and requests on those before are still in flight.
-    replaced: RefCell<Vec<Rc<KeyInUse>>>,
+    keys: RefCell<KeysInUse>,
     requests: RefCell<Slab<Request>>,
-    /// When the first of the keys in flight expires, or earlier.
+    /// When the first of the keys in use expires, or earlier.
     next_expiry_unix_s: Cell<Option<i64>>,
+}
+
+/// Their keys.
+#[derive(Debug, Default)]
+struct KeysInUse {
+    /// The newest.
+    routes: Option<Arc<RouteTable>>,
+    /// Those whose routes are the newest, by the address of the identity, which lives as long as its entry here, and
+    /// whether the secret is a previous one.
+    current: HashMap<usize, Rc<KeyInUse>, BuildHasherDefault<Address>>,
+    /// Those whose requests are on routes before.
+    replaced: Vec<Rc<KeyInUse>>,
+}
+
+impl KeysInUse {
+    fn go_over_to(&mut self, routes: &Arc<RouteTable>) {
+        self.routes = Some(Arc::clone(routes));
+        self.replaced.extend(self.current.drain().map(|(_, key)| key));
+    }
+
+    fn in_flight(&self) -> impl Iterator<Item = &Rc<KeyInUse>> {
+        let all = self.current.values().chain(&self.replaced);
+        all.filter(|key| key.requests.get() > 0)
+    }
 }
 
 impl InFlight {
@@ -133,25 +171,22 @@ impl InFlight {
     ) -> Place {
         // Identities are aligned to more than a byte: the lowest bit is free.
         let address = Arc::as_ptr(found.identity()).addr() | usize::from(found.is_previous());
-        let key = match self.keys.borrow_mut().entry(address) {
-            Entry::Occupied(known) if known.get().usage.is_of(routes) => Rc::clone(known.get()),
-            Entry::Occupied(mut known) => {
-                let other = Rc::new(KeyInUse::new(found, routes));
-                self.replaced.borrow_mut().push(known.insert(Rc::clone(&other)));
-                other
-            }
-            Entry::Vacant(vacant) => {
-                Rc::clone(vacant.insert(Rc::new(KeyInUse::new(found, routes))))
-            }
-        };
+        let mut keys = self.keys.borrow_mut();
+        if !keys.routes.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, routes)) {
+            keys.go_over_to(routes);
+        }
+        let key = keys.current.entry(address).or_insert_with(|| {
+            self.expect(found.expires_unix_s());
+            Rc::new(KeyInUse::new(found, routes))
+        });
+        let key = Rc::clone(key);
         key.requests.set(key.requests.get() + 1);
-        self.expect(key.expires_unix_s.get());
         let (connection, request_key) = (Rc::clone(connection), Rc::clone(&key));
         let request = Request { key: request_key, connection, revoked: None, _closing: None };
         Place { key, number: self.requests.borrow_mut().insert(request) }
     }
 
-    /// A key in flight expires then.
+    /// A key in use expires then.
     fn expect(&self, expiry_unix_s: Option<i64>) {
         if let Some(expiry) = expiry_unix_s
             && self.next_expiry_unix_s.get().is_none_or(|next| expiry < next)
@@ -173,9 +208,9 @@ impl InFlight {
 
     /// Closes the requests of all keys that are not good by `table` at `now_unix_s`, and says so to `closing`.
     pub(super) fn close_revoked(&self, table: &KeyTable, now_unix_s: i64, closing: &Closing) {
-        self.close(Some(closing), |key| match table.lookup_digest(&key.digest, now_unix_s) {
+        self.close(Some(closing), |key| match table.lookup_digest(&key.rest.digest, now_unix_s) {
             Ok(found) => {
-                key.expires_unix_s.set(found.expires_unix_s());
+                key.rest.expires_unix_s.set(found.expires_unix_s());
                 self.expect(found.expires_unix_s());
                 None
             }
@@ -190,11 +225,11 @@ impl InFlight {
             return;
         }
         self.close(None, |key| {
-            has_come(key.expires_unix_s.get()).then_some(Unauthenticated::KeyExpired)
+            has_come(key.rest.expires_unix_s.get()).then_some(Unauthenticated::KeyExpired)
         });
-        let (keys, replaced) = (self.keys.borrow(), self.replaced.borrow());
-        let in_flight = keys.values().chain(&*replaced).filter(|key| key.requests.get() > 0);
-        let expiries = in_flight.filter_map(|key| key.expires_unix_s.get());
+        let keys = self.keys.borrow();
+        let in_use = keys.current.values().chain(&keys.replaced);
+        let expiries = in_use.filter_map(|key| key.rest.expires_unix_s.get());
         let to_come = expiries.filter(|&expiry| expiry > now_unix_s);
         self.next_expiry_unix_s.set(to_come.min());
     }
@@ -207,8 +242,9 @@ impl InFlight {
             reports.extend(key.report(now));
             key.requests.get() > 0
         };
-        self.keys.borrow_mut().retain(|_, key| is_in_use(key));
-        self.replaced.borrow_mut().retain(is_in_use);
+        let keys = &mut *self.keys.borrow_mut();
+        keys.current.retain(|_, key| is_in_use(key));
+        keys.replaced.retain(is_in_use);
         reports
     }
 
@@ -218,9 +254,8 @@ impl InFlight {
         closing: Option<&Closing>,
         fault: impl Fn(&KeyInUse) -> Option<Unauthenticated>,
     ) {
-        let (keys, replaced) = (self.keys.borrow(), self.replaced.borrow());
-        let in_flight = keys.values().chain(&*replaced).filter(|key| key.requests.get() > 0);
-        let bad = in_flight.filter_map(|key| Some((Rc::as_ptr(key), fault(key)?)));
+        let keys = self.keys.borrow();
+        let bad = keys.in_flight().filter_map(|key| Some((Rc::as_ptr(key), fault(key)?)));
         let bad: HashMap<_, _> = bad.collect();
         if bad.is_empty() {
             return;

@@ -87,9 +87,9 @@ pub struct Proxy {
     pub pipes: Rc<Pipes>,
 }
 
-/// How often a worker reports what became of keys: a report costs as much as a few requests of the key. Whoever asks
-/// has all workers report at once.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a worker reports what became of keys, or as often as that is kept: a report costs as much as a few requests
+/// of the key. Whoever asks has all workers report at once.
+const REPORT_INTERVAL: Duration = Duration::from_secs(20);
 
 impl Proxy {
     /// For a worker that writes to `log` and reports to `reports`; `tunnels` counts those of all workers.
@@ -126,10 +126,11 @@ impl Proxy {
     /// What a worker does now and then: close idle connections to endpoints and what expired keys hold open, report,
     /// hand over the log.
     pub fn tick(&self, now: Instant) {
-        self.client.prune(now, self.snapshot().pool_limits);
+        let snapshot = self.snapshot();
+        self.client.prune(now, snapshot.pool_limits);
         self.in_flight.close_expired(self.unix_s(now));
         if now >= self.next_report.get() {
-            self.next_report.set(now + REPORT_INTERVAL);
+            self.next_report.set(now + REPORT_INTERVAL.min(snapshot.config.keys.usage.interval));
             self.report_usage();
         }
         self.log.flush();

@@ -3,8 +3,8 @@
 //! Never here: what the other workers count.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use jiff::Timestamp;
 
@@ -12,23 +12,31 @@ use super::{Hour, Ranking, Tally, Use, hour_of};
 use crate::policy::routes::RouteTable;
 
 /// The counts since the last report. Routes are counted by their places in one table, which cost nothing to compare.
-#[derive(Debug)]
-pub struct UsageCell {
-    routes: Arc<RouteTable>,
-    is_previous: bool,
-    new: RefCell<New>,
-}
+#[derive(Debug, Default)]
+pub struct UsageCell(RefCell<New>);
 
 /// Small, for it is not in the cache when a key is used: a cell takes as many reads of memory as it has lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct New {
     requests: [u32; 6],
     bytes_in: u64,
     bytes_out: u64,
-    /// In microseconds since the Unix epoch.
-    last: Option<(u64, IpAddr, Place)>,
-    clients: Few<IpAddr>,
-    routes: Few<Place>,
+    /// When a request began last, in microseconds since the Unix epoch; zero if none did.
+    last_unix_micros: u64,
+    /// From where that came; an address of IPv4 as one of IPv6.
+    last_client: Ipv6Addr,
+    /// For what.
+    last_route: Place,
+    /// How many have ended that came from there for that. Most keys are used from one place for one thing.
+    alike: u32,
+    others: Option<Box<Others>>,
+}
+
+/// Those that came from elsewhere, or for something else, than the last one.
+#[derive(Debug, Default)]
+struct Others {
+    clients: Ranking<Ipv6Addr>,
+    routes: Ranking<Place>,
 }
 
 /// The place of a route, or the last number there is.
@@ -38,37 +46,38 @@ fn place_of(route: Option<usize>) -> Place {
     route.and_then(|route| Place::try_from(route).ok()).unwrap_or(Place::MAX)
 }
 
-/// What is counted by name, where most keys are used from one place for one thing.
-#[derive(Debug)]
-struct Few<K> {
-    first: Option<(K, u32)>,
-    others: Option<Box<Ranking<K>>>,
+/// In one form and in few bytes; [`IpAddr::to_canonical`] is the way back.
+fn mapped(client: IpAddr) -> Ipv6Addr {
+    match client {
+        IpAddr::V4(client) => client.to_ipv6_mapped(),
+        IpAddr::V6(client) => client,
+    }
 }
 
-impl<K> Default for Few<K> {
+impl Default for New {
     fn default() -> Self {
-        Self { first: None, others: None }
+        Self {
+            requests: [0; 6],
+            bytes_in: 0,
+            bytes_out: 0,
+            last_unix_micros: 0,
+            last_client: Ipv6Addr::UNSPECIFIED,
+            last_route: Place::MAX,
+            alike: 0,
+            others: None,
+        }
     }
 }
 
-impl<K: PartialEq> Few<K> {
-    fn add(&mut self, name: K) {
-        match &mut self.first {
-            None => self.first = Some((name, 1)),
-            Some((first, count)) if *first == name => *count += 1,
-            Some(_) => self.others.get_or_insert_default().add(name, 1),
-        }
+impl New {
+    fn is_like_the_last(&self, client: Ipv6Addr, route: Place) -> bool {
+        self.last_client == client && self.last_route == route
     }
 
-    /// All of it, with other names.
-    fn ranking<L: PartialEq>(self, name: impl Fn(K) -> L) -> Ranking<L> {
-        let others = self.others.map(|others| *others).unwrap_or_default();
-        let mut ranking = Ranking { others: others.others, ..Ranking::default() };
-        let first = self.first.map(|(first, count)| (first, u64::from(count)));
-        for (known, count) in first.into_iter().chain(others.named) {
-            ranking.add(name(known), count);
-        }
-        ranking
+    fn count_among_others(&mut self, client: Ipv6Addr, route: Place, count: u32) {
+        let others = self.others.get_or_insert_default();
+        others.clients.add(client, count.into());
+        others.routes.add(route, count.into());
     }
 }
 
@@ -88,61 +97,75 @@ pub struct Ended {
 }
 
 impl UsageCell {
-    /// For requests whose routes are in `routes`; `is_previous`: with a secret before a rotation.
-    pub fn new(routes: &Arc<RouteTable>, is_previous: bool) -> Self {
-        Self { routes: Arc::clone(routes), is_previous, new: RefCell::default() }
-    }
-
-    /// Whether its requests are those whose routes are in `routes`.
-    pub fn is_of(&self, routes: &Arc<RouteTable>) -> bool {
-        Arc::ptr_eq(&self.routes, routes)
-    }
-
     /// A request begins, at `unix_micros`.
     pub fn begin(&self, unix_micros: u64, client: IpAddr, route: Option<usize>) {
-        self.new.borrow_mut().last = Some((unix_micros, client, place_of(route)));
+        let new = &mut *self.0.borrow_mut();
+        let (client, route) = (mapped(client), place_of(route));
+        if !new.is_like_the_last(client, route) {
+            if new.alike > 0 {
+                new.count_among_others(new.last_client, new.last_route, new.alike);
+            }
+            (new.last_client, new.last_route, new.alike) = (client, route, 0);
+        }
+        new.last_unix_micros = unix_micros;
     }
 
     /// A request has ended.
     pub fn end(&self, ended: Ended) {
-        let mut new = self.new.borrow_mut();
+        let new = &mut *self.0.borrow_mut();
         let class = ended.status.map_or(0, |status| usize::from(status / 100).min(5));
         new.requests[class] += 1;
         new.bytes_in += ended.bytes_in;
         new.bytes_out += ended.bytes_out;
-        new.clients.add(ended.client);
-        new.routes.add(place_of(ended.route));
+        let (client, route) = (mapped(ended.client), place_of(ended.route));
+        if new.is_like_the_last(client, route) {
+            new.alike += 1;
+        } else {
+            new.count_among_others(client, route, 1);
+        }
     }
 
     /// Whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
-        let new = self.new.borrow();
-        new.last.is_none() && new.requests == [0; 6]
+        let new = self.0.borrow();
+        new.last_unix_micros == 0 && new.requests == [0; 6]
     }
 
-    /// Takes all that was counted; what ended did so in the hour of `now`.
-    pub fn take(&self, now: Timestamp) -> Tally {
-        let new = self.new.take();
+    /// Takes all that was counted of requests whose routes are in `routes`; what ended did so in the hour of `now`.
+    /// `is_previous`: they came with a secret before a rotation.
+    pub fn take(&self, routes: &RouteTable, is_previous: bool, now: Timestamp) -> Tally {
+        let mut new = self.0.take();
         let pattern = |place: Place| {
-            let route = self.routes.routes().get(place as usize);
+            let route = routes.routes().get(place as usize);
             route.map(|route| route.pattern().to_owned())
         };
-        let last = new.last.map(|(unix_micros, client, route)| Use {
-            at: Timestamp::from_microsecond(unix_micros as i64).unwrap_or(now),
-            client,
-            route: pattern(route),
+        let last = (new.last_unix_micros > 0).then(|| Use {
+            at: Timestamp::from_microsecond(new.last_unix_micros as i64).unwrap_or(now),
+            client: new.last_client.to_canonical(),
+            route: pattern(new.last_route),
         });
         let counts = new.requests.map(u64::from);
         let requests = counts.iter().sum();
-        let clients = new.clients.ranking(|client| client);
-        let hour = Hour { requests, clients, routes: new.routes.ranking(pattern) };
+        let mut hours = BTreeMap::new();
+        if requests > 0 {
+            if new.alike > 0 {
+                new.count_among_others(new.last_client, new.last_route, new.alike);
+            }
+            let Others { clients, routes } = new.others.map(|others| *others).unwrap_or_default();
+            let hour = Hour {
+                requests,
+                clients: clients.renamed(|client| client.to_canonical()),
+                routes: routes.renamed(pattern),
+            };
+            hours.insert(hour_of(now), hour);
+        }
         Tally {
             requests: counts,
             bytes_in: new.bytes_in,
             bytes_out: new.bytes_out,
-            last_of_previous: last.clone().filter(|_| self.is_previous),
+            last_of_previous: last.clone().filter(|_| is_previous),
             last,
-            hours: (requests > 0).then_some((hour_of(now), hour)).into_iter().collect(),
+            hours,
         }
     }
 }
@@ -153,15 +176,15 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_taken_once() {
-        let routes = Arc::new(RouteTable::new(Vec::new()).unwrap());
-        let cell = UsageCell::new(&routes, true);
+        let routes = RouteTable::new(Vec::new()).unwrap();
+        let cell = UsageCell::default();
         assert!(cell.is_empty());
         let client = IpAddr::from([10, 0, 0, 1]);
         cell.begin(1_700_000_000_000_000, client, Some(0));
         let ended = Ended { status: Some(204), client, route: Some(0), bytes_in: 5, bytes_out: 7 };
         cell.end(ended);
         cell.end(Ended { status: None, route: None, ..ended });
-        let tally = cell.take(Timestamp::from_second(1_700_000_000).unwrap());
+        let tally = cell.take(&routes, true, Timestamp::from_second(1_700_000_000).unwrap());
         assert_eq!(tally.requests, [1, 0, 1, 0, 0, 0]);
         assert_eq!((tally.bytes_in, tally.bytes_out), (10, 14));
         assert_eq!(tally.last, tally.last_of_previous);

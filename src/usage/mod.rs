@@ -65,6 +65,15 @@ impl<K: PartialEq> Ranking<K> {
         self.others += other.others;
     }
 
+    /// The same under other names; where two names become one, so do their counts.
+    fn renamed<L: PartialEq>(self, name: impl Fn(K) -> L) -> Ranking<L> {
+        let mut renamed = Ranking { others: self.others, ..Ranking::default() };
+        for (known, count) in self.named {
+            renamed.add(name(known), count);
+        }
+        renamed
+    }
+
     /// Those with a name, the most used first.
     pub fn named(&self) -> Vec<(&K, u64)> {
         let mut named: Vec<_> = self.named.iter().map(|(name, count)| (name, *count)).collect();
