@@ -290,8 +290,10 @@ fn ancestors(start: usize, parents: &[Vec<usize>]) -> u128 {
 
 /// Who a verified key stands for.
 ///
-/// The three texts share one allocation: among a million keys that is what keeps the table small.
+/// The three texts share one allocation: among a million keys that is what keeps the table small. With the counts of its
+/// `Arc` it is one cache line, and in eight bytes less most would be two.
 #[derive(Debug)]
+#[repr(align(16))]
 pub struct Identity {
     text: Box<str>,
     key_id_len: u8,
@@ -299,6 +301,8 @@ pub struct Identity {
     role: Arc<Role>,
     scopes: Option<Arc<Scopes>>,
 }
+
+const _: () = assert!(size_of::<Identity>() + 2 * size_of::<usize>() == 64);
 
 impl Identity {
     /// Puts an identity together from checked parts; its key reaches all that its role does.

@@ -15,6 +15,7 @@ use crate::policy::routes::RouteTable;
 
 /// Requests of one route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub struct Requests {
     /// By the hundreds of their status; first those that ended without one, for their client had left.
     pub by_class: [u64; 6],
@@ -34,6 +35,7 @@ impl Requests {
 
 /// What an endpoint was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub struct Asked {
     /// How often a request was sent to it, or was to be.
     pub attempts: u64,
