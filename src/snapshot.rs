@@ -3,10 +3,12 @@
 //! What must agree lives under one swap: a request loads the snapshot once and keeps it to its end, so it
 //! never sees the routes of one generation with the keys of another.
 
+use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use jiff::Timestamp;
 
 use crate::auth::challenge::Challenges;
@@ -51,6 +53,43 @@ pub struct Snapshot {
     pub pool_limits: PoolLimits,
     /// How what a client sent is shown.
     pub redactor: Arc<Redactor>,
+}
+
+/// A generation as one worker holds it, for all of its requests. A clone counts on a line of memory of that worker alone:
+/// one that all workers count on is the slowest thing a request can touch.
+#[derive(Clone, Debug)]
+pub struct Held(Rc<Arc<Snapshot>>);
+
+impl Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+/// Where a worker finds the current one.
+#[derive(Debug)]
+pub struct Source {
+    newest: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    held: Held,
+}
+
+impl Source {
+    /// Finds it in `current`.
+    pub fn new(current: Arc<ArcSwap<Snapshot>>) -> Self {
+        let held = Held(Rc::new(current.load_full()));
+        Self { newest: Cache::new(current), held }
+    }
+
+    /// The current one.
+    pub fn load(&mut self) -> Held {
+        let newest = self.newest.load();
+        if !Arc::ptr_eq(newest, &self.held.0) {
+            self.held = Held(Rc::new(Arc::clone(newest)));
+        }
+        self.held.clone()
+    }
 }
 
 /// What handshakes need, to whomever.

@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -21,13 +20,13 @@ use crate::pipe::Pipe;
 use crate::rate::{Allowance, Pace};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Held;
 use crate::upstream::exchange::{Exchange, Fault};
 
 /// What is known of a request's body while it goes by.
 pub struct Upload {
     connection: Rc<ConnectionInfo>,
-    snapshot: Arc<Snapshot>,
+    snapshot: Held,
     bytes: Cell<u64>,
     has_ended: Cell<bool>,
     /// Whether the client is what everybody waits for.
@@ -41,7 +40,7 @@ impl Upload {
     /// `may_pause`: it may come as slowly as it likes, as long as it comes.
     pub(super) fn new(
         connection: Rc<ConnectionInfo>,
-        snapshot: Arc<Snapshot>,
+        snapshot: Held,
         may_pause: bool,
     ) -> Self {
         let server = &snapshot.config.server;

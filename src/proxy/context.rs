@@ -23,7 +23,7 @@ use crate::keys::table::Found;
 use crate::policy::routes::{Route, RouteTable};
 use crate::redact::Redactor;
 use crate::server::connection::ConnectionInfo;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Held;
 use crate::upstream::Endpoint;
 use crate::upstream::exchange::{Exchange, Fault};
 use crate::upstream::load::Admitted;
@@ -71,7 +71,7 @@ pub struct RequestContext {
 
 /// The generation that a request began with, or what is left of it.
 enum Generation {
-    Whole(Arc<Snapshot>),
+    Whole(Held),
     Rest(Arc<Redactor>, Arc<RouteTable>),
 }
 
@@ -134,7 +134,7 @@ impl RequestContext {
     }
 
     /// The generation that the request is handled by; there is none once it is [let go of](Self::let_go).
-    pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
+    pub(super) fn snapshot(&self) -> &Held {
         match &self.generation {
             Generation::Whole(snapshot) => snapshot,
             Generation::Rest(..) => unreachable!("in a tunnel nothing is decided any more"),

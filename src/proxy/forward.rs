@@ -11,7 +11,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ pub(super) async fn send(
     request: Outgoing,
     context: &mut RequestContext,
 ) -> Result<Answer, Refusal> {
-    let snapshot = Arc::clone(context.snapshot());
+    let snapshot = context.snapshot().clone();
     let upstream = &snapshot.upstreams[permit.upstream()];
     admit(upstream, context)?;
     let most = upstream.settings.limits.connections;

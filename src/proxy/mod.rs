@@ -50,7 +50,7 @@ use crate::pipe::Pipes;
 use crate::policy::{self, Permit, authorize, authorize_preflight};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Held, Snapshot, Source};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::metrics::cell::{Counts, Measures};
 use crate::upstream::balance::Balancer;
@@ -71,7 +71,7 @@ use upgrade::Asked;
 
 /// What one worker needs to handle requests. Nothing in it is shared with another worker but the snapshot.
 pub struct Proxy {
-    snapshots: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    snapshots: RefCell<Source>,
     clock: Clock,
     request_ids: RequestIds,
     balancer: Balancer,
@@ -104,7 +104,7 @@ impl Proxy {
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             measures: Measures::new(&current.load().config.routes),
-            snapshots: RefCell::new(arc_swap::Cache::new(current)),
+            snapshots: RefCell::new(Source::new(current)),
             clock: Clock::new(),
             request_ids: RequestIds::new()?,
             balancer: Balancer::new()?,
@@ -119,8 +119,8 @@ impl Proxy {
     }
 
     /// The current snapshot.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(self.snapshots.borrow_mut().load())
+    pub fn snapshot(&self) -> Held {
+        self.snapshots.borrow_mut().load()
     }
 
     /// What a worker does now and then: close idle connections to endpoints and what expired keys hold open, report,
@@ -262,7 +262,7 @@ fn permitted(
 
 /// Everything that is decided about a request before anything of it goes on.
 fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Survey), Refusal> {
-    let snapshot = Arc::clone(context.snapshot());
+    let snapshot = context.snapshot().clone();
     let survey = headers::survey(head, &snapshot.config.identity)?;
     // The parser of HTTP/1 counted them.
     if head.version == Version::HTTP_2 && head.headers.len() > snapshot.config.server.limits.headers
@@ -322,7 +322,7 @@ fn upload(body: Incoming, context: &mut RequestContext) -> Result<RequestBody, R
     }
     let upload = Rc::new(Upload::new(
         Rc::clone(context.connection()),
-        Arc::clone(context.snapshot()),
+        context.snapshot().clone(),
         context.is_grpc(),
     ));
     context.saw_upload(&upload);
