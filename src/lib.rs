@@ -56,6 +56,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod reload;
+pub mod core_dumps;
 pub mod systemd;
 pub mod takeover;
 pub mod telemetry;
