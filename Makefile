@@ -104,7 +104,7 @@ clean: ## Remove everything that was built, tools too
 
 .PHONY: test-tools
 test-tools:
-	@.ci/install-packages nginx:nginx-light python3:python3 curl:curl chromium:chromium npm:npm promtool:prometheus
+	@.ci/install-packages nginx:nginx-light python3:python3 curl:curl chromium:chromium npm:npm promtool:prometheus systemd-analyze:systemd
 	@cargo nextest --version >/dev/null 2>&1 || { echo "Building cargo-nextest $(NEXTEST_VERSION) into .tools (some minutes, once)"; \
 	  $(CARGO_INSTALL) cargo-nextest --version $(NEXTEST_VERSION) --no-default-features --features default-no-update; }
 	@.ci/install-npm .ci/axe .tools/axe

@@ -6,15 +6,18 @@
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 
 use crate::admin::{self, Admin};
 use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, UsageFile as Kept};
 use crate::diagnostics::Report;
+use crate::panics;
 use crate::reload::request::{self, Requests};
 use crate::reload::{self, Loaded, Reloader};
 use crate::server::control::{Closed, Control};
@@ -31,6 +34,9 @@ use crate::usage::recorder::{self, Recorder};
 
 /// How long the access log may take to write its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long workers may take to end when nothing is in flight any more, if one of all threads has panicked.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the last usage of keys may take to be kept.
 const USAGE_PATIENCE: Duration = Duration::from_secs(5);
@@ -156,6 +162,14 @@ impl App {
                 admin.iter().for_each(Admin::ending);
                 timeouts.shutdown
             }
+            End::Fell => {
+                systemd::stopping();
+                tracing::error!(
+                    "a thread that all depends on has panicked: requests in flight end, and so does this process"
+                );
+                admin.iter().for_each(Admin::ending);
+                timeouts.shutdown
+            }
             End::Succeeded => {
                 // The next one has the same socket, and what is changed there is in force.
                 admin.iter().for_each(Admin::close);
@@ -165,20 +179,31 @@ impl App {
         let cut = runtime.block_on(async {
             let workers = server.control();
             let mut stopping = server.stop(Instant::now() + longest)?;
+            // A worker may wait for the very thread that is gone.
+            let mut given_up = pin!(sleep(longest + WORKERS_PATIENCE));
             loop {
                 tokio::select! {
                     cut = stopping.cut() => return cut,
+                    () = &mut given_up, if matches!(end, End::Fell) => {
+                        return Err(io::Error::other("a worker did not end"));
+                    }
+                    () = panics::vital_thread_fell() => stopping.hurry(Instant::now() + timeouts.shutdown),
                     // What is in flight may be so for long, and is to end with its key here, too.
                     () = reloader.changed() => drop(look(&mut reloader, &shared, &workers).await),
                     () = signals.end.recv() => stopping.hurry(Instant::now() + timeouts.shutdown),
                 }
             }
-        })?;
-        admin.map_or(Ok(()), Admin::stop)?;
+        });
+        let managed = admin.map_or(Ok(()), Admin::stop);
         // A name that is just being looked up must not hold up the end.
         runtime.shutdown_background();
         recorder.finish(USAGE_PATIENCE);
         log.finish(LOG_PATIENCE).map_err(io::Error::other)?;
+        managed?;
+        let cut = cut?;
+        if matches!(end, End::Fell) {
+            return Err(io::Error::other("a thread that all depends on has panicked"));
+        }
         match cut {
             0 => tracing::info!("stopped"),
             cut => tracing::warn!(cut, "stopped; connections still in use were cut"),
@@ -193,6 +218,8 @@ enum End {
     Asked,
     /// Another one serves in its place.
     Succeeded,
+    /// A thread that it cannot do without has panicked.
+    Fell,
 }
 
 /// What listens.
@@ -230,6 +257,7 @@ async fn control(
         names.follow(&snapshot.upstreams);
         tokio::select! {
             () = signals.end.recv() => return End::Asked,
+            () = panics::vital_thread_fell() => return End::Fell,
             _ = signals.upgrade.recv() => begin(&mut handover, listening),
             outcome = outcome(&mut handover) => match outcome.and_then(succeed) {
                 Ok(()) => return End::Succeeded,

@@ -40,7 +40,7 @@ use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -48,6 +48,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use crate::keys::memory::Memory;
+use crate::panics;
 use crate::proxy::request_id::RequestIds;
 use crate::reload::request::Reloads;
 use crate::server::control::Control;
@@ -158,7 +159,7 @@ pub fn start(listener: TcpListener, process: Process) -> io::Result<Admin> {
             }
         });
     };
-    let thread = thread::Builder::new().name("admin".to_owned()).spawn(run)?;
+    let thread = panics::spawn_vital("admin", run)?;
     Ok(Admin { address, socket, phase, thread })
 }
 

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anstyle::Style;
 
 use crate::config::{self, Config};
+use crate::core_dumps::Inherited;
 use crate::identity::{Label, RoleName, UserName};
 use echo::Echo;
 
@@ -31,7 +32,7 @@ const ADMIN_PORT: u16 = 9901;
 
 /// Serves the demo on `preferred`, or on a free port if it is taken, until SIGINT or SIGTERM; then removes
 /// its folder.
-pub(super) fn run(preferred: u16) -> Result<(), Failure> {
+pub(super) fn run(preferred: u16, inherited: Inherited) -> Result<(), Failure> {
     let folder = tempfile::Builder::new().prefix("keyward-demo-").tempdir()?;
     let path = folder.path().join("keyward.toml");
     let upstream = Echo::start()?;
@@ -40,7 +41,7 @@ pub(super) fn run(preferred: u16) -> Result<(), Failure> {
     let config = config::load(&path)?;
     let viewer = make_key(&config, "vera", "viewer", "Vera's dashboard")?;
     let admin = make_key(&config, "ada", "admin", "Ada's scripts")?;
-    let app = serve::start(&path)?;
+    let app = serve::start(&path, inherited)?;
     let program = env::current_exe().unwrap_or_else(|_| PathBuf::from("keyward"));
     let scene = Scene {
         proxy: app.addresses()[0],

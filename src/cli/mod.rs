@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::core_dumps::{self, Inherited};
 use failure::Failure;
 
 /// An authenticating reverse proxy: only requests with a valid API key for an allowed role reach your
@@ -73,7 +74,9 @@ enum Command {
 
 /// Does what `cli` asks for.
 pub fn run(cli: Cli) -> ExitCode {
-    match dispatch(cli) {
+    // Nearly every command reads a key or makes one.
+    let done = core_dumps::forbid().map_err(Failure::Io);
+    match done.and_then(|inherited| dispatch(cli, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // With standard error closed the exit code is all that is left to say.
@@ -83,14 +86,14 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
+fn dispatch(cli: Cli, inherited: Inherited) -> Result<(), Failure> {
     match cli.command {
         Command::Init(init) => init::run(init, &cli.config),
-        Command::Serve => serve::run(&cli.config),
+        Command::Serve => serve::run(&cli.config, inherited),
         Command::Check(check) => check::run(&check, &cli.config),
         Command::Keys(command) => keys::run(command, &cli.config),
         Command::Audit(command) => audit::run(&command, &cli.config),
-        Command::Demo { port } => demo::run(port),
+        Command::Demo { port } => demo::run(port, inherited),
         Command::Completions { shell } => completions(shell),
         Command::Man { dir } => man(dir),
     }

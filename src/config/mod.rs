@@ -193,6 +193,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// Connections from `trusted_proxies` begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// Whether a core dump may be written.
+    pub core_dumps: bool,
     /// With it, TLS is spoken on every address of `listen`.
     pub tls: Option<Tls>,
     /// Where plain HTTP is answered with a redirect; only with `tls`.

@@ -107,6 +107,9 @@ pub(super) struct Server {
     pub(super) trusted_proxies: Field<Vec<Given<String>>>,
     /// Connections from trusted_proxies begin with a header of the PROXY protocol. Default: false.
     pub(super) proxy_protocol: Field<bool>,
+    /// Whether a core dump may be written, which holds keys, and the process be looked into by its own user: to find a
+    /// fault. Default: false.
+    pub(super) core_dumps: Field<bool>,
     /// With it, TLS is spoken on every address of listen. Its files are read again when they change.
     pub(super) tls: Section<Tls>,
     /// Where plain HTTP is answered with a redirect to https.

@@ -16,6 +16,7 @@ use super::context::RequestContext;
 use super::error::Refusal;
 use super::headers;
 use super::tunnel::Tunnel;
+use crate::panics;
 use crate::pipe::Pipe;
 use crate::rate::{Allowance, Pace};
 use crate::server::body::Incoming;
@@ -230,8 +231,8 @@ impl ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, BrokenBody>> {
         let Behind::Upstream(exchange, context) = &mut self.0 else { return Poll::Ready(Ok(0)) };
-        let polled = exchange.poll_splice(pipe, cx);
-        let bytes = ready!(judge(context, polled))?;
+        let passed = panics::catch(|| judge(context, exchange.poll_splice(pipe, cx)));
+        let bytes = ready!(passed.unwrap_or_else(|_| broken_by_us(context)))?;
         context.count_out(bytes);
         self.finish_at_end();
         Poll::Ready(Ok(bytes))
@@ -247,6 +248,11 @@ impl ResponseBody {
             self.0 = Behind::Own(Bytes::new(), context);
         }
     }
+}
+
+/// What comes of a panic.
+fn broken_by_us<T>(context: &mut RequestContext) -> Poll<Result<T, BrokenBody>> {
+    Poll::Ready(Err(context.break_off(Refusal::Internal)))
 }
 
 /// What came of asking the endpoint for more: that, or a wait, unless the time for it is over.
@@ -289,8 +295,9 @@ impl Body for ResponseBody {
             Behind::Upstream(exchange, context) => (exchange, context),
             Behind::Tunnel(_) => return Poll::Ready(None),
         };
-        let polled = exchange.poll_frame(cx);
-        let passed = ready!(judge(context, polled.map(Option::transpose)));
+        let passed =
+            panics::catch(|| judge(context, exchange.poll_frame(cx).map(Option::transpose)));
+        let passed = ready!(passed.unwrap_or_else(|_| broken_by_us(context)));
         if let Ok(Some(frame)) = &passed {
             context.count_out(frame.data_ref().map_or(0, Bytes::len));
         }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::auth::Unauthenticated;
+use crate::panics::Panicked;
 use crate::paths::Ambiguity;
 use crate::policy::Denied;
 use crate::problem::Problem;
@@ -79,6 +80,14 @@ pub enum Refusal {
     NoEndpoint,
     /// The upstream has as much to do as it may.
     Overloaded,
+    /// We have a fault.
+    Internal,
+}
+
+impl From<Panicked> for Refusal {
+    fn from(Panicked: Panicked) -> Self {
+        Self::Internal
+    }
 }
 
 impl From<Ambiguity> for Refusal {
@@ -261,6 +270,12 @@ impl Refusal {
                 "Service overloaded",
                 "The service behind this server has too much to do at the moment.",
             ),
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal error",
+                "This server could not handle the request because of a fault of its own.",
+            ),
             Self::NoEndpoint => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no_endpoint",
@@ -282,7 +297,8 @@ impl Refusal {
             | Self::HeadersTooLarge
             | Self::BodyTooLarge
             | Self::BodyBroken
-            | Self::RequestTimeout => true,
+            | Self::RequestTimeout
+            | Self::Internal => true,
             Self::AmbiguousPath(_)
             | Self::Unauthenticated(_)
             | Self::MethodNotAllowed

@@ -13,7 +13,7 @@
 //! pass_on(answer) or refuse(refusal)            the context goes along, to the last byte, a tunnel's too
 //! ```
 //!
-//! Every phase is a plain function of a module below; the branching is here.
+//! Every phase is a plain function of a module below; the branching is here. A phase that panics is a refusal, too.
 
 pub mod body;
 pub mod context;
@@ -29,6 +29,7 @@ pub mod tunnel;
 pub mod upgrade;
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ use crate::auth::{Unauthenticated, authenticate};
 use crate::clock::{Clock, HttpDate};
 use crate::http1::encode::Framing;
 use crate::limit::TunnelLimit;
+use crate::panics;
 use crate::pipe::Pipes;
 use crate::policy::{self, Permit, authorize, authorize_preflight};
 use crate::server::body::Incoming;
@@ -175,14 +177,19 @@ impl Proxy {
         let mut context = RequestContext::start(self, connection, Some(&head));
         let is_idempotent = head.method.is_idempotent();
         let framing = framing(&head.headers, &body);
-        let decided = permitted(head, framing, &mut context).and_then(|(permit, head)| {
+        let decided = panics::catch(|| {
+            let (permit, head) = permitted(head, framing, &mut context)?;
             let body = upload(body, &mut context)?;
             Ok((permit, Outgoing { head, body, is_idempotent }))
         });
         async move {
             let answer = match decided {
-                Ok((permit, request)) => forward::send(self, permit, request, &mut context).await,
-                Err(refusal) => Err(refusal),
+                Ok(Ok((permit, request))) => {
+                    let sending = pin!(forward::send(self, permit, request, &mut context));
+                    panics::caught(sending).await.unwrap_or_else(|panicked| Err(panicked.into()))
+                }
+                Ok(Err(refusal)) => Err(refusal),
+                Err(panicked) => Err(panicked.into()),
             };
             match (answer, context.end()) {
                 (Ok(answer), None) => pass_on(answer, context),

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::body::RequestBody;
 use super::context::{CLIENT_LEFT, RequestContext};
 use super::error::Refusal;
+use crate::panics;
 use crate::upstream::client::Claim;
 use crate::upstream::exchange::Exchange;
 use crate::upstream::stream::Stream;
@@ -91,7 +92,9 @@ impl Tunnel {
                 return Poll::Ready((End::Broken, Some(reason.problem().code)));
             }
             let before = self.moved();
-            let polled = self.poll(cx, client);
+            let Ok(polled) = panics::catch(|| self.poll(cx, client)) else {
+                return Poll::Ready((End::Broken, Some(Refusal::Internal.problem().code)));
+            };
             if self.moved() != before {
                 deadline.start(now, self.longest_idle);
             }

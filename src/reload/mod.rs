@@ -317,6 +317,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[server] listen", from.listen != to.listen),
         ("[server.redirect]", from.redirect != to.redirect),
         ("[server] workers", from.workers != to.workers),
+        ("[server] core_dumps", from.core_dumps != to.core_dumps),
         ("[server.limits] connections", from.limits.connections != to.limits.connections),
         ("[keys] usage", old.keys.usage.path != new.keys.usage.path),
         ("[keys] usage_interval", old.keys.usage.interval != new.keys.usage.interval),

@@ -31,6 +31,7 @@ use super::transport::Transport;
 use super::wire::Wire;
 use super::worker::Drain;
 use crate::config::{Limits, Timeouts};
+use crate::panics;
 use crate::proxy::Proxy;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::error::Refusal;
@@ -71,7 +72,12 @@ enum Next {
 pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
     let Opened { transport, info, registered: _registered, .. } = opened;
     let connection = Connection::new(transport, info, proxy);
-    let end = connection.drive(purpose, &drain).await;
+    // An answer that a panic cut must not look whole.
+    let driven = {
+        let driving = pin!(connection.drive(purpose, &drain));
+        panics::caught(driving).await
+    };
+    let end = driven.unwrap_or(End::Broken);
     let Some(wire) = Rc::into_inner(connection.wire) else { return };
     let (stream, unread) = wire.into_inner().into_parts();
     match end {

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use super::control::Control;
 use super::worker::Measured;
 use crate::limit::TunnelLimit;
+use crate::panics;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::access_log::DroppedLines;
 use crate::telemetry::metrics::cell::{Asked, Requests};
@@ -148,6 +149,8 @@ impl Metrics {
             "Lines of the access log that were dropped, for it could not be written fast enough.";
         page.counter("keyward_access_log_dropped_lines_total", help)
             .sample(&[], self.dropped.count());
+        let help = "Panics: faults of Keyward, each of which ended one request, or the process.";
+        page.counter("keyward_panics_total", help).sample(&[], panics::count());
         let help = "When the process started to serve.";
         let seconds = self.started.as_millisecond() as f64 / 1e3;
         page.gauge("keyward_process_start_time_seconds", help).sample(&[], seconds);

@@ -35,6 +35,7 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 use crate::limit::{ConnectionLimit, TunnelLimit};
+use crate::panics;
 use crate::snapshot::Shared;
 use crate::telemetry::access_log::{AccessLog, DroppedLines};
 use crate::usage::recorder::{Reports, Usage};
@@ -112,7 +113,7 @@ pub fn start(
         let (shared, tunnels) = (Arc::clone(shared), Arc::clone(&tunnels));
         let (log, reports, stopped) = (log.worker(), reports.clone(), stopped.clone());
         let run = move || worker.run(&shared, tunnels, log, reports, &stopped);
-        workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
+        workers.push(panics::spawn_vital(format!("worker-{number}"), run)?);
         handles.push(handle);
         orders.push(give_order);
     }
@@ -120,7 +121,7 @@ pub fn start(
     let limit = ConnectionLimit::new(connections_limit);
     let shared = Arc::clone(shared);
     let accept = move || accept(listeners, handles, limit, shared, stopped);
-    let acceptor = thread::Builder::new().name("acceptor".to_owned()).spawn(accept)?;
+    let acceptor = panics::spawn_vital("acceptor", accept)?;
     let control = Control::of(orders);
     Ok(Server {
         addresses,
@@ -204,10 +205,13 @@ fn join(
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<io::Result<usize>>>,
 ) -> io::Result<usize> {
-    acceptor.join().map_err(|_| io::Error::other("the acceptor panicked"))?;
+    // Whoever panicked, the others end in good order.
+    let accepted = acceptor.join().map_err(|_| io::Error::other("the acceptor panicked"));
+    let ends: Vec<_> = workers.into_iter().map(JoinHandle::join).collect();
+    accepted?;
     let mut cut = 0;
-    for worker in workers {
-        cut += worker.join().map_err(|_| io::Error::other("a worker panicked"))??;
+    for end in ends {
+        cut += end.map_err(|_| io::Error::other("a worker panicked"))??;
     }
     Ok(cut)
 }

@@ -1,18 +1,23 @@
 //! A whole data plane, as the control plane sees it: what it can be asked, and what it says.
 
+use std::fmt::Debug;
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tracing::field::Field;
+
 use super::Server;
 use super::listeners::Listeners;
 use super::metrics::{Incomplete, Metrics};
 use crate::keys::format::Hasher;
+use crate::panics;
 use crate::reload::{self, Loaded};
 use crate::snapshot::Shared;
 use crate::telemetry::Format;
@@ -29,8 +34,17 @@ fn service() -> SocketAddr {
         let mut waiting = Vec::new();
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
-            if read_head(&mut stream).starts_with(b"GET /wait ") {
+            let head = read_head(&mut stream);
+            if head.starts_with(b"GET /wait ") {
                 waiting.push(stream);
+                continue;
+            }
+            if head.starts_with(b"GET /vanish ") {
+                continue;
+            }
+            if head.starts_with(b"GET /break ") {
+                let begin = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi";
+                stream.write_all(begin.as_bytes()).expect("the proxy reads");
                 continue;
             }
             let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi";
@@ -125,7 +139,7 @@ fn read(mut stream: TcpStream) -> String {
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_time().build().expect("a runtime").block_on(future)
+    runtime.enable_all().build().expect("a runtime").block_on(future)
 }
 
 /// The value of one sample, or the sum of those whose labels begin so.
@@ -227,4 +241,105 @@ fn whoever_disables_a_key_is_told_what_that_closed_and_what_became_of_it() {
         assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("key_disabled"), "{answer}");
     }
     assert_eq!(block_on(workers.close_revoked()).requests.len(), 0);
+}
+
+/// Panics where events tell of an endpoint that breaks off: in the midst of requests for `/vanish` and `/break`.
+struct Trap;
+
+impl tracing::Subscriber for Trap {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event()
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut message = String::new();
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() == "message" {
+                message = format!("{value:?}");
+            }
+        });
+        let is_trapped =
+            ["no answer from endpoint", "an answer of the endpoint broke off"].contains(&&*message);
+        assert!(!is_trapped, "canary");
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Asks on a connection that stays open, and gives back the status.
+fn ask_again(stream: &mut TcpStream) -> String {
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nx-api-key: {KEY}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("it reads");
+    let head = String::from_utf8(read_head(stream)).expect("text");
+    let mut chunk = [0; 2];
+    stream.read_exact(&mut chunk).expect("a body");
+    head.split(' ').nth(1).expect("a status").to_owned()
+}
+
+#[test]
+fn a_panic_ends_the_request_that_had_it_and_no_other() {
+    tracing::subscriber::set_global_default(Trap).expect("no other test sets it");
+    // The test itself is to say why it fails.
+    let plain = panic::take_hook();
+    panics::watch();
+    let watching = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        watching(info);
+        plain(info);
+    }));
+    let plane = Plane::start("");
+    // Some on each worker.
+    let connect = |_| TcpStream::connect(plane.server.addresses()[0]).expect("it listens");
+    let mut others: Vec<_> = (0..6).map(connect).collect();
+    assert!(others.iter_mut().all(|other| ask_again(other) == "200"));
+    let refused = plane.ask("/vanish", Some(KEY));
+    assert!(refused.starts_with("HTTP/1.1 500 ") && refused.contains("\"internal\""), "{refused}");
+    assert!(refused.contains("connection: close") && !refused.contains("canary"), "{refused}");
+    let mut cut = Vec::new();
+    // It is reset, or ends short of its length.
+    let _ = plane.send("/break", Some(KEY)).read_to_end(&mut cut);
+    assert!(!cut.ends_with(b"hi       "), "{}", String::from_utf8_lossy(&cut));
+    block_on(over_http2(plane.server.addresses()[0]));
+    assert!(others.iter_mut().all(|other| ask_again(other) == "200"));
+    assert!(panics::count() >= 4);
+    let page = plane.render().expect("all workers run");
+    assert!(value(&page, "keyward_panics_total") >= 4.0, "{page}");
+    assert_eq!(value(&page, r#"keyward_refusals_total{code="internal"}"#), 4.0, "{page}");
+    assert_eq!(value(&page, "keyward_requests_in_flight"), 0.0, "{page}");
+}
+
+/// The same on streams of one connection, which goes on.
+async fn over_http2(address: SocketAddr) {
+    let stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    let (mut client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let mut ask = async |target: &str| {
+        let request = http::Request::get(format!("http://a{target}")).header("x-api-key", KEY);
+        client = client.clone().ready().await.expect("it is open");
+        let sent = client.send_request(request.body(()).expect("a request"), true);
+        let answer = match sent.expect("it is open").0.await {
+            Ok(answer) => answer,
+            Err(reset) => return (reset.reason().expect("of this stream").into(), false),
+        };
+        let (status, mut body) = (u32::from(answer.status().as_u16()), answer.into_body());
+        let mut is_whole = true;
+        while let Some(piece) = body.data().await {
+            is_whole &= piece.is_ok();
+        }
+        (status, is_whole)
+    };
+    assert_eq!(ask("/vanish").await, (500, true));
+    // The head of the answer may have left, or not.
+    assert!(!ask("/break").await.1);
+    assert_eq!(ask("/").await, (200, true));
 }

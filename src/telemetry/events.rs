@@ -18,7 +18,6 @@
 
 use std::fmt::{self, Debug, Display, Formatter, Write as _};
 use std::io::{self, Write};
-use std::panic::PanicHookInfo;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
@@ -32,6 +31,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use super::Format;
 use super::json::{push_display, push_string};
 use super::stamp::Stamp;
+use crate::panics;
 use crate::redact::Redactor;
 
 /// Whose events are written: this crate's alone.
@@ -72,13 +72,8 @@ pub fn install(
     level: LevelFilter,
 ) -> Result<(), tracing::dispatcher::SetGlobalDefaultError> {
     tracing::subscriber::set_global_default(subscriber(format, level, io::stderr()))?;
-    std::panic::set_hook(Box::new(log_panic));
+    panics::watch();
     Ok(())
-}
-
-fn log_panic(panic: &PanicHookInfo<'_>) {
-    let location = panic.location().map(tracing::field::display);
-    tracing::error!(location, "a task panicked");
 }
 
 pub(super) fn subscriber<W>(

@@ -14,13 +14,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
 use super::access_log::{Overflow, Sink};
 use super::queue::{Pause, Queue, Work};
+use crate::panics;
 
 /// A lasting trouble is said so often, not at every write.
 const REPEAT_EVERY: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 pub(super) fn spawn(queue: Arc<Queue>, output: Output) -> io::Result<()> {
     let writer = Writer::new(queue, output);
     // Not joined: a write into a pipe that nobody reads may never return.
-    thread::Builder::new().name("access-log".into()).spawn(move || writer.run()).map(drop)
+    panics::spawn_vital("access-log", move || writer.run()).map(drop)
 }
 
 struct Writer {
@@ -224,6 +224,7 @@ impl Writer {
 mod tests {
     use std::io::{BufRead, BufReader, Read};
     use std::os::unix::net::UnixStream;
+    use std::thread;
     use std::thread::JoinHandle;
 
     use tracing::level_filters::LevelFilter;

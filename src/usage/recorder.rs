@@ -20,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::file::{Read, Tallies, UsageFile};
 use super::{HOURS, Report, Tally, Use, hour_of, later};
+use crate::panics;
 
 /// Reports on their way: two of each of many workers. One that does not fit is made later.
 const REPORTS: usize = 64;
@@ -147,7 +148,7 @@ pub fn start(path: Option<&Path>, interval: Duration) -> io::Result<(Usage, Repo
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let recording = Recording { sums: Arc::clone(&sums), file, has_failed: false, tidied: 0 };
     let run = move || runtime.block_on(recording.run(received, interval));
-    let thread = thread::Builder::new().name("usage".to_owned()).spawn(run)?;
+    let thread = panics::spawn_vital("usage", run)?;
     let reports = Reports(Some(messages.clone()));
     let recorder = Recorder { thread, messages: messages.clone() };
     Ok((Usage { sums, messages }, reports, recorder))

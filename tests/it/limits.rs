@@ -189,7 +189,10 @@ fn at_the_limit_of_connections_the_next_waits_for_a_place() {
 
 #[test]
 fn running_out_of_file_descriptors_is_survived() {
-    let (stage, alice) = stage(|_| {});
+    let (stage, alice) = stage(|setup| {
+        // Its files are counted.
+        setup.set("server", "core_dumps = true");
+    });
     let mut before = stage.kw.connect();
     before.send(get("/", &alice.header()));
     assert_eq!(before.answer().status(), 200);

@@ -13,6 +13,7 @@ mod browser;
 mod check;
 mod cli;
 mod closing;
+mod core_dumps;
 mod demo;
 mod framing;
 mod generations;

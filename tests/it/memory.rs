@@ -14,7 +14,11 @@ const MEMORY_GROWTH_BYTES: u64 = 8 * MIB;
 static BLOCK: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 fn stage(app: Upstream) -> (Stage, Actor) {
-    Stage::new(app, |setup| setup.key("alice", "viewer"))
+    Stage::new(app, |setup| {
+        // Its memory is measured.
+        setup.set("server", "core_dumps = true");
+        setup.key("alice", "viewer")
+    })
 }
 
 fn upload_of(bytes: u64, alice: &Actor) -> String {

@@ -233,6 +233,44 @@ fn prometheus_takes_what_the_readme_tells_it() {
     assert!(text.contains("job_name: keyward\n") && read(ALERTS).contains("up{job=\"keyward\"}"));
 }
 
+const UNIT: &str = "packaging/systemd/keyward.service";
+
+/// Asks systemd-analyze, and gives back what it says.
+fn systemd_analyze(arguments: &[&str]) -> String {
+    let mut command = Command::new("systemd-analyze");
+    let output = command.args(arguments).output().expect("`make test` installs systemd-analyze");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}\n{said}", output.status);
+    said
+}
+
+#[test]
+fn the_unit_leaves_little_to_whoever_breaks_in() {
+    let unit = root().join(UNIT);
+    let unit = unit.to_str().expect("a path in UTF-8");
+    // In tenths.
+    let said =
+        systemd_analyze(&["security", "--offline=true", "--no-pager", "--threshold=19", unit]);
+    assert!(said.contains("Overall exposure level"), "{said}");
+}
+
+#[test]
+fn systemd_understands_the_units() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = read(UNIT).replace("/usr/local/bin/keyward", env!("CARGO_BIN_EXE_keyward"));
+    fs::write(folder.path().join("keyward.service"), text).expect("a new file");
+    let socket = read("packaging/systemd/keyward.socket");
+    fs::write(folder.path().join("keyward.socket"), socket).expect("a new file");
+    for name in ["keyward.service", "keyward.socket"] {
+        let path = folder.path().join(name);
+        let said = systemd_analyze(&["verify", "--man=no", path.to_str().expect("UTF-8")]);
+        // What it does not know it only warns of.
+        let about_ours: Vec<_> = said.lines().filter(|line| line.contains("keyward")).collect();
+        assert!(about_ours.is_empty(), "{said}");
+    }
+}
+
 /// The codes that expressions ask for: `code="a"` and `code=~"a|b"`.
 fn quoted_codes(text: &str) -> Vec<&str> {
     let begins = ["code=\"", "code=~\""];

@@ -28,6 +28,7 @@ pub(super) fn server(check: &mut Check<'_>, section: Section<raw::Server>) -> Se
         workers: workers(check, raw.workers),
         proxy_protocol: proxy_protocol(check, raw.proxy_protocol, &trusted_proxies),
         trusted_proxies,
+        core_dumps: core_dumps(check, raw.core_dumps),
         tls,
         redirect,
         timeouts: timeouts(check, raw.timeouts),
@@ -80,6 +81,18 @@ fn proxy_protocol(check: &mut Check<'_>, field: Field<bool>, trusted: &[IpNet]) 
             given.span(),
             "nobody is trusted to send a PROXY header",
             "list the addresses of the balancers in trusted_proxies",
+        );
+    }
+    given.into_inner()
+}
+
+fn core_dumps(check: &mut Check<'_>, field: Field<bool>) -> bool {
+    let Some(given) = check.field(field) else { return false };
+    if *given.get_ref() {
+        check.warn(
+            given.span(),
+            "core dumps are allowed, and hold keys in clear",
+            "remove this when the fault is found",
         );
     }
     given.into_inner()

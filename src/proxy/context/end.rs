@@ -3,10 +3,12 @@
 //!
 //! Never here: what is observed while it lasts.
 
+use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{CLIENT_LEFT, RequestContext};
 use crate::identity::Identity;
+use crate::proxy::error::Refusal;
 use crate::telemetry::metrics::cell;
 use crate::telemetry::record::Record;
 use crate::usage::cell as usage;
@@ -16,6 +18,9 @@ impl Drop for RequestContext {
         let duration = self.connection.now().saturating_duration_since(self.started);
         if self.code.is_none() {
             self.code = self.end().map(|end| end.problem().code);
+        }
+        if self.code.is_none() && thread::panicking() {
+            self.code = Some(Refusal::Internal.problem().code);
         }
         if self.code.is_none() && self.status.is_none() {
             self.code = Some(CLIENT_LEFT);

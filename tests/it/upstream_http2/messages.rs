@@ -292,7 +292,10 @@ fn long_bodies_go_up_and_down_without_gathering_in_memory() {
         }
         stream.send_data(Bytes::new(), true).expect("it is wanted");
     });
-    let (kw, alice) = start(&[app.address], |_| {});
+    let (kw, alice) = start(&[app.address], |setup| {
+        // Its memory is measured.
+        setup.set("server", "core_dumps = true");
+    });
     let upload = |length: usize| {
         let mut client = kw.connect();
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{}", alice.header());
