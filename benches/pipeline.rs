@@ -126,8 +126,8 @@ fn worker(folder: &Path, log: &AccessLog) -> Result<(Rc<Proxy>, Rc<ConnectionInf
     let connection = ConnectionInfo::new(peer, Proto::Http);
     let shared = Shared::new(config, keys, handshakes);
     let tunnels = Arc::default();
-    let proxy = Proxy::new(shared.current(), tunnels, log.worker(), Reports::off())
-        .map_err(io::Error::other)?;
+    let proxy =
+        Proxy::new(&shared, tunnels, log.worker(), Reports::off()).map_err(io::Error::other)?;
     Ok((Rc::new(proxy), Rc::new(connection)))
 }
 

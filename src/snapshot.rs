@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::keys::KeyRecord;
 use crate::keys::store::LoadedKeys;
 use crate::keys::table::KeyTable;
+use crate::limit::failures::Failures;
 use crate::redact::Redactor;
 use crate::tls::ServerConfig;
 use crate::tls::upstreams::Targets;
@@ -108,6 +109,7 @@ pub struct Handshakes {
 pub struct Shared {
     current: Arc<ArcSwap<Snapshot>>,
     endpoints: Registry,
+    failures: Arc<Failures>,
     reloads: Reloads,
     /// Whether snapshots keep the records of the keys: decided at the start, as whether there is an admin listener.
     keeps_records: bool,
@@ -175,8 +177,19 @@ impl Shared {
         let keeps_records = config.admin.is_some();
         let first = Snapshot::new(config, keys, keeps_records, handshakes, &endpoints, 1);
         let current = Arc::new(ArcSwap::from_pointee(first));
-        let (reloads, retired) = (Reloads::new(), Mutex::default());
-        Self { current, endpoints, reloads, keeps_records, retired }
+        Self {
+            current,
+            endpoints,
+            failures: Arc::default(),
+            reloads: Reloads::new(),
+            keeps_records,
+            retired: Mutex::default(),
+        }
+    }
+
+    /// How often clients failed to show a good key.
+    pub fn failures(&self) -> &Arc<Failures> {
+        &self.failures
     }
 
     /// What came of reloads.

@@ -32,7 +32,6 @@ mod refusal;
 mod revision;
 mod rights;
 mod signin;
-mod throttle;
 mod usage;
 mod view;
 
@@ -48,6 +47,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use crate::keys::memory::Memory;
+use crate::limit::failures::Failures;
 use crate::panics;
 use crate::proxy::request_id::RequestIds;
 use crate::reload::request::Reloads;
@@ -59,7 +59,6 @@ use idempotency::Answers;
 use keys::Keys;
 use page::session::Sessions;
 use refusal::Refusal;
-use throttle::Throttle;
 use usage::Uses;
 
 /// Threads that read and write the key file, and search: one writes at a time anyway.
@@ -107,7 +106,8 @@ struct State {
     keys: Keys,
     uses: Uses,
     metrics: Metrics,
-    throttle: Throttle,
+    /// Those of keys that were no good.
+    failures: Failures,
     answers: Answers,
     /// Who has signed in to the page.
     sessions: Sessions,
@@ -134,7 +134,7 @@ pub fn start(listener: TcpListener, process: Process) -> io::Result<Admin> {
         shared,
         uses: Uses { workers, reported: usage },
         metrics,
-        throttle: Throttle::default(),
+        failures: Failures::default(),
         answers: Answers::default(),
         sessions: Sessions::default(),
         phase: in_phase.clone(),

@@ -20,11 +20,22 @@ use super::rights::Actor;
 use crate::auth::credentials::{Ambiguous, Credential, KeySource, KeySources, Scheme};
 use crate::auth::{Unauthenticated, authenticate};
 use crate::keys::table::Found;
+use crate::limit::failures::{self, Rule};
 use crate::snapshot::Snapshot;
 
 /// The other end of the connection, as an extension of each of its requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Some failures are free: a wrong clipboard, or a script with an old key. Then they come back one by one. It is short, for
+/// who shares an address with one who guesses waits, too: guessing is refused before a key is looked at, so that a
+/// refusal tells nothing about it.
+const FAILURES: Rule = Rule {
+    limit: 20,
+    window: Duration::from_secs(60),
+    ban: Duration::from_secs(3),
+    addresses: 4_096,
+};
 
 /// Where keys are here, whatever the configuration says of other requests.
 static SOURCES: LazyLock<KeySources> = LazyLock::new(|| {
@@ -66,12 +77,11 @@ pub(super) fn known<'a>(
     taken: Result<Option<Credential>, Ambiguous>,
     client: IpAddr,
 ) -> Answer<Found<'a>> {
-    state
-        .throttle
-        .admit(client, Instant::now())
-        .map_err(|wait| Refusal::TooManyFailures { retry_after_s: whole_seconds(wait) })?;
+    if let Some(wait) = state.failures.ban_left(client, &FAILURES, Instant::now()) {
+        return Err(Refusal::TooManyFailures { retry_after_s: failures::retry_after_s(wait) });
+    }
     authenticate(taken, &snapshot.keys, Timestamp::now().as_second()).map_err(|reason| {
-        state.throttle.failed(client, Instant::now());
+        state.failures.failed(client, &FAILURES, Instant::now());
         tracing::warn!(%client, ?reason, "a key was refused where keys are managed");
         Refusal::Unauthenticated(reason)
     })
@@ -83,9 +93,4 @@ pub(super) fn actor(snapshot: &Snapshot, found: Found<'_>, client: IpAddr) -> An
     let record = snapshot.records.iter().find(|record| record.id.as_str() == id);
     let record = record.ok_or(Refusal::Internal)?;
     Actor::new(record, &snapshot.config.roles, client).ok_or(Refusal::NoManager)
-}
-
-/// At least `wait`, in seconds.
-fn whole_seconds(wait: Duration) -> u32 {
-    u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
 }

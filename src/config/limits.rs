@@ -5,6 +5,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::limit::failures;
+
 /// What a setting may be, ends included.
 pub(super) struct Bounds<T> {
     pub(super) default: T,
@@ -45,6 +47,13 @@ pub(super) const TUNNEL_IDLE: Bounds<Duration> = bounds(s(10 * 60), ms(10), s(DA
 pub(super) const USAGE_INTERVAL: Bounds<Duration> = bounds(s(30), s(1), s(HOUR_S));
 /// A desk that is left for lunch is locked.
 pub(super) const SESSION_IDLE: Bounds<Duration> = bounds(s(30 * 60), s(1), s(12 * HOUR_S));
+/// How many somebody with a wrong clipboard, or a script with an old key, may need.
+pub(super) const FAILURES: Bounds<u64> = bounds(20, 1, 1_000_000);
+pub(super) const FAILURE_WINDOW: Bounds<Duration> = bounds(s(60), s(1), s(DAY_S));
+pub(super) const FAILURE_BAN: Bounds<Duration> = bounds(s(5 * 60), s(1), s(7 * DAY_S));
+/// 1.5 MiB; a million take 24 MB.
+pub(super) const FAILURE_ADDRESSES: Bounds<u64> =
+    bounds(65_536, failures::ADDRESSES_MIN as u64, 1_000_000);
 /// Without a default: downloads and event streams may take for ever.
 pub(super) const REQUEST: RangeInclusive<Duration> = ms(10)..=s(7 * DAY_S);
 /// Nothing at all is a choice here: cut at once.

@@ -35,6 +35,7 @@ use crate::auth::credentials::KeySource;
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::{IdentityHeaders, Roles};
 use crate::keys::format::{Pepper, Prefix};
+use crate::limit::failures;
 use crate::policy::routes::RouteTable;
 use crate::upstream::settings::{Address, Settings};
 
@@ -308,6 +309,8 @@ pub struct Auth {
     pub hide_credentials: bool,
     /// Whether a CORS preflight passes as anonymous.
     pub forward_preflight: bool,
+    /// How often an address may show a key that nobody has; `None`: any number of times.
+    pub failures: Option<failures::Rule>,
 }
 
 /// `[upstreams.NAME]`

@@ -5,9 +5,11 @@
 //!
 //! Never here: defaults, limits, or what fits with what.
 
+mod auth;
 mod lenient;
 mod upstreams;
 
+pub(super) use auth::{Auth, FailureRule, Failures, KeySource};
 pub(super) use lenient::{Field, Given, Named, Table};
 pub(super) use upstreams::{Ejection, Endpoint, Health, Retries, Upstream, UpstreamTls};
 
@@ -275,31 +277,6 @@ pub(super) struct Keys {
 pub(super) struct Audit {
     /// The audit log, relative to this file. Default: beside the key file, "keys.audit.jsonl" for "keys.toml".
     pub(super) file: Field<String>,
-}
-
-/// Where a request carries its key.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Auth {
-    /// Tried in this order. Default: x-api-key, then authorization as Bearer, then as Basic.
-    pub(super) key_sources: Field<Vec<Given<Table<KeySource>>>>,
-    /// Whether every source is removed before forwarding, not only the one that matched. Default: true.
-    pub(super) hide_credentials: Field<bool>,
-    /// "forward" lets CORS preflights, which carry no key, pass as anonymous. Default: "refuse".
-    #[schemars(extend("enum" = ["forward", "refuse"]))]
-    pub(super) preflight: Field<String>,
-}
-
-/// One place a key may be in: a header or a query parameter.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct KeySource {
-    /// The name of a header.
-    pub(super) header: Field<String>,
-    /// What stands before the key in the header: "Bearer", "Basic" (the key as password, or as user name without one), or any other word.
-    pub(super) scheme: Field<String>,
-    /// The name of a query parameter. Queries end up in logs and histories: prefer a header.
-    pub(super) query: Field<String>,
 }
 
 /// The headers in which the upstream learns who called.

@@ -9,6 +9,7 @@ mod tls;
 
 use super::*;
 use crate::auth::credentials::Scheme;
+use crate::limit::failures;
 use crate::policy::routes::Access;
 
 const PEPPER: &str = "a pepper that nobody may see";
@@ -65,6 +66,13 @@ fn everything_but_the_upstream_has_a_default() {
     assert!(config.keys.pepper.is_none());
     assert_eq!(config.auth.key_sources.len(), 3);
     assert!(config.auth.hide_credentials && !config.auth.forward_preflight);
+    let failures = failures::Rule {
+        limit: 20,
+        window: Duration::from_secs(60),
+        ban: Duration::from_secs(300),
+        addresses: 65_536,
+    };
+    assert_eq!(config.auth.failures, Some(failures));
     assert_eq!(config.identity.user, "x-auth-user");
     assert_eq!(config.identity.role, "x-auth-role");
     assert_eq!(config.identity.key_id, "x-auth-key-id");
@@ -90,6 +98,7 @@ fn what_is_written_arrives() {
         [auth]
         key_sources = [{ header = "X-Key" }, { header = "authorization", scheme = "bAsIc" }]
         preflight = "forward"
+        failures = { limit = 3, ban = "1h" }
         [identity]
         user = "X_User"
         [log]
@@ -115,6 +124,8 @@ fn what_is_written_arrives() {
     ];
     assert_eq!(config.auth.key_sources, sources);
     assert!(config.auth.forward_preflight);
+    let failures = config.auth.failures.map(|rule| (rule.limit, rule.window, rule.ban));
+    assert_eq!(failures, Some((3, Duration::from_secs(60), Duration::from_secs(3600))));
     assert_eq!(config.identity.user, "x_user");
     assert_eq!(config.log.access, AccessLog::File("etc/log/access.log".into()));
     assert_eq!(config.log.format, LogFormat::Json);

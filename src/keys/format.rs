@@ -146,7 +146,7 @@ pub fn start_of(key: &str) -> String {
     key.chars().take(shown).collect()
 }
 
-/// What a key may look like; refuses a mistyped key before any look-up.
+/// What a key may look like; knows a mistyped key by itself.
 #[derive(Clone, Debug)]
 pub struct KeyFormat {
     prefix: Prefix,

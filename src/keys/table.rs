@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::KeyRecord;
-use super::format::{Digest, Hasher, KeyFormat, Scheme};
+use super::format::{Digest, Hasher, KEY_MAX_BYTES, KeyFormat, Scheme};
 use super::shard::{self, Entry, Shard};
 use crate::identity::{Identity, KeyId, Roles};
 
@@ -230,12 +230,13 @@ impl KeyTable {
     /// Who `key` stands for at `now_unix_s`, in seconds since 1970. Allocates nothing.
     ///
     /// The time it takes tells nothing about a key: what is searched for is its digest, and digests are
-    /// compared in constant time.
+    /// compared in constant time. What cannot be a key is searched for all the same, so that it takes as long as one that
+    /// nobody has; of what is longer than a key, as much as a key may have.
     pub fn lookup(&self, key: &[u8], now_unix_s: i64) -> Result<Found<'_>, Rejection> {
-        if !self.format.is_plausible(key) {
-            return Err(Rejection::Unknown);
-        }
-        self.lookup_digest(self.hasher.digest(key).as_bytes(), now_unix_s)
+        let is_plausible = self.format.is_plausible(key);
+        let digest = self.hasher.digest(&key[..key.len().min(KEY_MAX_BYTES)]);
+        let found = self.lookup_digest(digest.as_bytes(), now_unix_s);
+        if is_plausible { found } else { Err(Rejection::Unknown) }
     }
 
     /// The same for a key whose digest is known from an earlier look-up: whether it is still good.
@@ -244,6 +245,8 @@ impl KeyTable {
         digest: &[u8; 32],
         now_unix_s: i64,
     ) -> Result<Found<'_>, Rejection> {
+        #[cfg(test)]
+        tests::SEARCHES.set(tests::SEARCHES.get() + 1);
         let shard = &self.shards[shard::shard(digest, self.shards.len())];
         let entry = shard.find(digest).ok_or(Rejection::Unknown)?;
         match entry.validity {
@@ -324,6 +327,8 @@ fn empty_shards(keys: usize) -> Vec<Vec<Entry>> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use jiff::Timestamp;
 
     use super::super::format::{Pepper, Prefix};
@@ -332,6 +337,11 @@ mod tests {
     use crate::redact::Secret;
 
     const NOW: i64 = 1_800_000_000;
+
+    thread_local! {
+        /// How often a digest was searched for.
+        pub(super) static SEARCHES: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -364,6 +374,26 @@ mod tests {
 
     fn faults(records: &[KeyRecord]) -> Vec<String> {
         build(records).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    /// Time is what somebody outside could measure; work is what a test can count on any machine.
+    #[test]
+    fn what_cannot_be_a_key_costs_the_same_work_as_one_that_nobody_has() {
+        let longest = "x".repeat(KEY_MAX_BYTES);
+        let table = build(&[record("key_a", "secret-a"), record("key_b", &longest)]).unwrap();
+        for key in [
+            "nobody-has-this",
+            "short",
+            "",
+            "with space inside",
+            "kw_0123456789abcdefghijABCDEFGHIJ000000",
+            &format!("{longest}y"),
+        ] {
+            let before = SEARCHES.get();
+            assert_eq!(table.lookup(key.as_bytes(), NOW).err(), Some(Rejection::Unknown), "{key}");
+            assert_eq!(SEARCHES.get() - before, 1, "{key}");
+        }
+        assert!(table.lookup(longest.as_bytes(), NOW).is_ok());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::request_id::{self, X_REQUEST_ID};
 use super::upgrade::{Asked, Wish};
 use super::{Proxy, forwarded, grpc};
 use crate::keys::table::Found;
+use crate::limit::failures::Failures;
 use crate::policy::routes::{Route, RouteTable};
 use crate::redact::Redactor;
 use crate::server::connection::ConnectionInfo;
@@ -165,6 +166,11 @@ impl RequestContext {
 
     fn request_id_str(&self) -> &str {
         self.request_id.to_str().expect("ids are ASCII")
+    }
+
+    /// How often clients failed.
+    pub(super) fn failures(&self) -> &Failures {
+        &self.proxy.failures
     }
 
     /// Whole seconds since the Unix epoch, at the start of the request.

@@ -40,6 +40,11 @@ pub enum Refusal {
     AmbiguousPath(Ambiguity),
     /// Nobody is known to have sent it.
     Unauthenticated(Unauthenticated),
+    /// Nobody is known to have sent it, and too many like it came from its address.
+    TooManyFailures {
+        /// When the next may be seen as what it is.
+        retry_after_s: u32,
+    },
     /// The caller may not use this method here.
     MethodNotAllowed,
     /// The caller's role may not pass.
@@ -96,10 +101,16 @@ impl From<Ambiguity> for Refusal {
     }
 }
 
-impl From<Denied<Unauthenticated>> for Refusal {
-    fn from(denied: Denied<Unauthenticated>) -> Self {
+impl From<Unauthenticated> for Refusal {
+    fn from(reason: Unauthenticated) -> Self {
+        Self::Unauthenticated(reason)
+    }
+}
+
+impl<E: Into<Self>> From<Denied<E>> for Refusal {
+    fn from(denied: Denied<E>) -> Self {
         match denied {
-            Denied::Unauthenticated(reason) => Self::Unauthenticated(reason),
+            Denied::Unauthenticated(reason) => reason.into(),
             Denied::NoRoute => Self::NoRoute,
             Denied::Method => Self::MethodNotAllowed,
             Denied::Scope(what) => Self::OutOfScope(what),
@@ -152,6 +163,12 @@ impl Refusal {
                 };
             }
             Self::Unauthenticated(reason) => return unauthenticated(reason),
+            Self::TooManyFailures { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "Too many failures",
+                "Too many API keys from this address were not valid. Wait, and see that the key is the right one.",
+            ),
             Self::MethodNotAllowed => (
                 StatusCode::FORBIDDEN,
                 "forbidden",
@@ -301,6 +318,7 @@ impl Refusal {
             | Self::Internal => true,
             Self::AmbiguousPath(_)
             | Self::Unauthenticated(_)
+            | Self::TooManyFailures { .. }
             | Self::MethodNotAllowed
             | Self::RoleNotAllowed
             | Self::OutOfScope(_)
@@ -326,6 +344,7 @@ impl Refusal {
             Self::NoEndpoint => Some(NO_ENDPOINT_RETRY_S),
             Self::Overloaded => Some(OVERLOADED_RETRY_S),
             Self::TooManyTunnels => Some(TUNNELS_RETRY_S),
+            Self::TooManyFailures { retry_after_s } => Some(retry_after_s),
             _ => None,
         }
     }

@@ -78,6 +78,7 @@ mod tests {
             (Refusal::Unauthenticated(Unauthenticated::MissingKey), "16"),
             (Refusal::Unauthenticated(Unauthenticated::KeyDisabled), "16"),
             (Refusal::Unauthenticated(Unauthenticated::Ambiguous), "3"),
+            (Refusal::TooManyFailures { retry_after_s: 1 }, "8"),
             (Refusal::RoleNotAllowed, "7"),
             (Refusal::NoRoute, "12"),
             (Refusal::BodyTooLarge, "8"),

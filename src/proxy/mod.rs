@@ -21,6 +21,7 @@ pub mod error;
 mod forward;
 pub mod forwarded;
 mod grpc;
+mod guesses;
 mod headers;
 pub mod in_flight;
 mod redirect;
@@ -34,7 +35,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, RETRY_AFTER,
     WWW_AUTHENTICATE,
@@ -47,12 +47,13 @@ use crate::auth::{Unauthenticated, authenticate};
 use crate::clock::{Clock, HttpDate};
 use crate::http1::encode::Framing;
 use crate::limit::TunnelLimit;
+use crate::limit::failures::Failures;
 use crate::panics;
 use crate::pipe::Pipes;
 use crate::policy::{self, Permit, authorize, authorize_preflight};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
-use crate::snapshot::{Held, Snapshot, Source};
+use crate::snapshot::{Held, Shared, Snapshot, Source};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::metrics::cell::{Counts, Measures};
 use crate::upstream::balance::Balancer;
@@ -71,7 +72,8 @@ use request_id::RequestIds;
 use tunnel::Tunnel;
 use upgrade::Asked;
 
-/// What one worker needs to handle requests. Nothing in it is shared with another worker but the snapshot.
+/// What one worker needs to handle requests. What it shares with other workers is the snapshot, which is only read, and what
+/// few requests come to: tunnels and failures.
 pub struct Proxy {
     snapshots: RefCell<Source>,
     clock: Clock,
@@ -81,6 +83,7 @@ pub struct Proxy {
     in_flight: InFlight,
     measures: Measures,
     tunnels: Arc<TunnelLimit>,
+    failures: Arc<Failures>,
     log: WorkerLog,
     reports: Reports,
     /// When the next is due.
@@ -99,11 +102,12 @@ impl Proxy {
     /// # Errors
     /// The operating system has no randomness.
     pub fn new(
-        current: Arc<ArcSwap<Snapshot>>,
+        shared: &Shared,
         tunnels: Arc<TunnelLimit>,
         log: WorkerLog,
         reports: Reports,
     ) -> Result<Self, getrandom::Error> {
+        let current = shared.current();
         Ok(Self {
             measures: Measures::new(&current.load().config.routes),
             snapshots: RefCell::new(Source::new(current)),
@@ -113,6 +117,7 @@ impl Proxy {
             client: Client::default(),
             in_flight: InFlight::default(),
             tunnels,
+            failures: Arc::clone(shared.failures()),
             log,
             reports,
             next_report: Cell::new(Instant::now()),
@@ -285,11 +290,13 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
     if let Some(permit) = preflight {
         return Ok((permit, survey));
     }
-    let caller = authenticate(taken, &snapshot.keys, context.started_unix_s());
-    if let Ok(found) = caller {
-        context.saw_key(found);
-    }
-    let caller = caller.map(|found| Arc::clone(found.identity()));
+    let caller = match authenticate(taken, &snapshot.keys, context.started_unix_s()) {
+        Ok(found) => {
+            context.saw_key(found);
+            Ok(Arc::clone(found.identity()))
+        }
+        Err(reason) => Err(guesses::refusal(reason, &snapshot, context)),
+    };
     let asked = policy::Asked {
         method: &head.method,
         path: head.uri.path(),

@@ -75,6 +75,7 @@ impl Metrics {
         requests(&mut page, &workers, &snapshot);
         codes(&mut page, &workers);
         endpoints(&mut page, &workers, &snapshot);
+        self.failures(&mut page, &snapshot);
         self.connections(&mut page, &workers, &snapshot);
         self.configuration(&mut page, &snapshot);
         if snapshot.config.metrics.per_key {
@@ -84,6 +85,19 @@ impl Metrics {
         }
         self.process(&mut page);
         Ok(page.into_text())
+    }
+
+    fn failures(&self, page: &mut Page, snapshot: &Snapshot) {
+        let failures = self.shared.failures();
+        let totals = failures.totals();
+        let help = "Keys that nobody has, by whether their address was banned for such keys.";
+        let mut family = page.counter("keyward_failed_attempts_total", help);
+        family.sample(&[("outcome", "counted")], totals.counted);
+        family.sample(&[("outcome", "banned")], totals.banned);
+        let rule = &snapshot.config.auth.failures;
+        let banned = rule.map_or(0, |rule| failures.banned(&rule, Instant::now()));
+        let help = "Addresses that are banned: they showed too many keys that nobody has.";
+        page.gauge("keyward_addresses_banned", help).sample(&[], banned);
     }
 
     fn connections(&self, page: &mut Page, workers: &[Measured], snapshot: &Snapshot) {

@@ -120,8 +120,7 @@ impl Worker {
     ) -> io::Result<usize> {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-        let proxy =
-            Proxy::new(shared.current(), tunnels, log, reports).map_err(io::Error::other)?;
+        let proxy = Proxy::new(shared, tunnels, log, reports).map_err(io::Error::other)?;
         let proxy = Rc::new(proxy);
         let drain = Rc::new(Drain::default());
         runtime.block_on(async {

@@ -18,6 +18,7 @@ mod demo;
 mod framing;
 mod generations;
 mod grpc;
+mod guessing;
 mod headers;
 mod http2;
 mod init;

@@ -85,6 +85,19 @@ fn the_limits_are_those_of_the_program() {
 }
 
 #[test]
+fn what_guesses_are_allowed_is_that_of_the_program() {
+    let rule = defaults().auth.failures.expect("it is on");
+    let minutes = |time: Duration| format!("{} m", time.as_secs() / 60);
+    let expected = [
+        ("limit".to_owned(), rule.limit.to_string()),
+        ("window".to_owned(), minutes(rule.window)),
+        ("ban".to_owned(), minutes(rule.ban)),
+        ("addresses".to_owned(), thousands(rule.addresses)),
+    ];
+    assert_eq!(shown("| `[auth.failures]` | default |"), expected);
+}
+
+#[test]
 fn every_answer_is_listed() {
     let rows = table("| case | status | code |");
     check_codes("src/proxy/error.rs", &rows);

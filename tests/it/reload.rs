@@ -14,7 +14,7 @@ const RELOADED: &str = "reloaded";
 const REFUSED: &str = "reload refused";
 
 fn stage() -> (Stage, Actor) {
-    Stage::new(Upstream::hello(), |setup| setup.key("alice", "viewer"))
+    Stage::new(Upstream::hello(), |setup| setup.allow_guesses().key("alice", "viewer"))
 }
 
 /// Makes a change and waits until the proxy refuses it; gives back all that it says.
@@ -119,7 +119,7 @@ fn mount(folder: &Path, generation: &str, files: &[(&str, &str)]) {
 fn the_symlink_swap_of_a_mounted_folder_is_seen() {
     let app = Upstream::hello();
     let mut setup = Setup::new(&app);
-    let alice = setup.key("alice", "viewer");
+    let alice = setup.allow_guesses().key("alice", "viewer");
     let config = setup.config();
     let folder = setup.folder.path().to_owned();
     let alices = key_file(std::slice::from_ref(&alice));

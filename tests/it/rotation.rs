@@ -25,6 +25,7 @@ fn status(kw: &Keyward, actor: &Actor) -> u16 {
 fn both_secrets_are_one_key_until_the_grace_ends() {
     let app = Upstream::hello();
     let mut setup = Setup::new(&app);
+    setup.allow_guesses();
     let old = setup.add(Actor::new("alice", "viewer").with("allowed_methods = [\"GET\"]"));
     let other = setup.key("bob", "viewer");
     let kw = setup.start();

@@ -12,6 +12,7 @@ use crate::config::{
     Tls, TlsVersion,
 };
 use crate::identity::IdentityHeaders;
+use crate::limit::failures::Rule;
 
 /// Every setting, by `[section] field`.
 ///
@@ -44,11 +45,12 @@ pub(super) fn settings(config: &Config) -> Vec<(&'static str, String)> {
     ]);
     let Audit { file } = audit;
     settings.push(("[audit] file", file.display().to_string()));
-    let Auth { key_sources, hide_credentials, forward_preflight } = auth;
+    let Auth { key_sources, hide_credentials, forward_preflight, failures } = auth;
     settings.extend([
         ("[auth] key_sources", list(key_sources.iter().map(key_source))),
         ("[auth] hide_credentials", hide_credentials.to_string()),
         ("[auth] preflight", if *forward_preflight { "forward" } else { "refuse" }.to_owned()),
+        ("[auth] failures", failures.as_ref().map_or("off".to_owned(), failure_rule)),
     ]);
     let IdentityHeaders { user, role, key_id } = identity;
     settings.extend([
@@ -229,6 +231,12 @@ fn key_source(source: &KeySource) -> String {
         KeySource::Header { name, scheme: Scheme::Basic } => format!("{name}: Basic"),
         KeySource::Query(parameter) => format!("?{parameter}"),
     }
+}
+
+fn failure_rule(rule: &Rule) -> String {
+    let Rule { limit, window, ban, addresses } = rule;
+    let [window, ban] = [window, ban].map(|time| humantime::format_duration(*time).to_string());
+    format!("limit = {limit}, window = {window}, ban = {ban}, addresses = {addresses}")
 }
 
 fn list(values: impl IntoIterator<Item = impl Display>) -> String {

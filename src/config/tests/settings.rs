@@ -167,6 +167,25 @@ fn auth() {
         &[r#"1:18: "forwad" is no choice here; did you mean "forward"?"#],
     );
     check("auth.preflight = 'x'", &[r#"1:18: "x" is no choice here; write "forward" or "refuse""#]);
+    check("auth.failures = 'off'", &[]);
+    check(
+        "auth.failures = 'on'",
+        &[r#"1:17: "on" is no choice here; write "off", or a table such as { limit = 20 }"#],
+    );
+    check(
+        "auth.failures = 20",
+        &[r#"1:17: this must be "off", or a table such as { limit = 20 }"#],
+    );
+    check(
+        "auth.failures = { limit = 0, window = '0s', ban = 'x', addresses = 1, bann = 1 }",
+        &[
+            "1:27: this number is too small; write a number from 1 to 1000000",
+            "1:39: \"0s\" is too short or too long",
+            "1:51: \"x\" is no duration",
+            "1:68: this number is too small; write a number from 1024 to 1000000",
+            r#"1:71: unknown field "bann" in [auth.failures]; did you mean "ban"?"#,
+        ],
+    );
 }
 
 #[test]

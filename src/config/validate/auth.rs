@@ -6,9 +6,10 @@ use serde_spanned::Spanned;
 use crate::auth::credentials::{KeySource, Scheme};
 use crate::config::Auth;
 use crate::config::check::{Check, Span, Text};
-use crate::config::limits::KEY_SOURCES_MAX;
+use crate::config::limits::{self, Bounds, KEY_SOURCES_MAX};
 use crate::config::raw::{self, Field, Given, Section, Table};
 use crate::identity::IdentityHeaders;
+use crate::limit::failures::Rule;
 
 /// Names that HTTP itself, or keyward, gives a meaning on the way (RFC 9110 §7.6.1, RFC 9112, RFC 7239).
 const TAKEN: [&str; 12] = [
@@ -45,7 +46,38 @@ pub(super) fn auth(check: &mut Check<'_>, section: Section<raw::Auth>) -> Auth {
     };
     let forward_preflight =
         check.one_of(raw.preflight, false, &[("forward", true), ("refuse", false)]);
-    Auth { key_sources, hide_credentials, forward_preflight }
+    let failures = failures(check, raw.failures);
+    Auth { key_sources, hide_credentials, forward_preflight, failures }
+}
+
+/// `None`: any number.
+fn failures(check: &mut Check<'_>, field: Field<raw::Failures>) -> Option<Rule> {
+    let given = check.field(field);
+    let fields = match given.map(|given| (given.span(), given.into_inner())) {
+        None => raw::FailureRule::default(),
+        Some((_, raw::Failures::Table(table))) => check.fields("auth.failures", table),
+        Some((span, raw::Failures::Word(word))) => {
+            let text = check.replaced(&Spanned::new(span, word))?;
+            if text.value != "off" {
+                let message = format!("{} is no choice here", text.shown);
+                check.fault(text.span, message, "write \"off\", or a table such as { limit = 20 }");
+            }
+            return None;
+        }
+    };
+    let mut number = |field, bounds: &Bounds<u64>| {
+        check.number(field, bounds.min, bounds.max).unwrap_or(bounds.default)
+    };
+    let (limit, addresses) = (
+        number(fields.limit, &limits::FAILURES),
+        number(fields.addresses, &limits::FAILURE_ADDRESSES),
+    );
+    Some(Rule {
+        limit: u32::try_from(limit).expect("the maximum fits in 32 bits"),
+        window: check.duration(fields.window, &limits::FAILURE_WINDOW),
+        ban: check.duration(fields.ban, &limits::FAILURE_BAN),
+        addresses: addresses as usize,
+    })
 }
 
 fn key_sources(

@@ -88,6 +88,11 @@ impl Setup {
         self.replace("upstreams.app", &format!("endpoints = [{endpoints}]\n{lines}"))
     }
 
+    /// Lets keys be shown any number of times before they are in force: for tests that ask until they are.
+    pub(crate) fn allow_guesses(&mut self) -> &mut Self {
+        self.set("auth", "failures = \"off\"")
+    }
+
     /// Replaces the routes: `[[routes]]` entries as they stand in the file.
     pub(crate) fn routes(&mut self, entries: &str) -> &mut Self {
         entries.clone_into(&mut self.routes);

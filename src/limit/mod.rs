@@ -1,6 +1,8 @@
-//! How much clients may take of us: connections, in all and from one address, and tunnels.
+//! How much clients may take of us: connections, in all and from one address, and tunnels; and how often they may fail.
 //!
 //! Never here: what happens to a client that wants more (the acceptor, or the proxy, decides).
+
+pub mod failures;
 
 use std::net::IpAddr;
 use std::sync::Arc;
