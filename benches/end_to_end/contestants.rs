@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::peers::options::Options;
-use crate::peers::{Contestant, Job, PROXY_CORE};
+use crate::peers::{CONNECTIONS, Contestant, Job, PROXY_CORE};
 use crate::support::Failure;
 use crate::support::child::{self, Child};
 use crate::support::keyring::Key;
@@ -28,7 +28,8 @@ pub(crate) fn start(
     if options.wants(RELAY) {
         contestants.push(relay(folder, upstream)?);
     }
-    contestants.extend(Job { folder, upstream, keys, pair: None }.start(options)?);
+    let job = Job { folder, upstream, keys, pair: None, connections: CONNECTIONS };
+    contestants.extend(job.start(options)?);
     Ok(contestants)
 }
 

@@ -25,6 +25,8 @@ use options::Options;
 /// The proxy's core, and the core of load and upstream.
 pub(crate) const PROXY_CORE: usize = 0;
 pub(crate) const LOAD_CORE: usize = 1;
+/// Connections that a peer has room for: 64 clients or 200 streams and as many connections to the upstream.
+pub(crate) const CONNECTIONS: usize = 1024;
 /// As many as DESIGN section 7 measures with.
 pub(crate) const KEYS: usize = 10_000;
 
@@ -57,6 +59,8 @@ pub(crate) struct Job<'a> {
     pub(crate) keys: &'a [Key],
     /// The folder of the certificate that TLS is spoken with; none for HTTP in clear.
     pub(crate) pair: Option<&'a Path>,
+    /// Connections that peers have room for, those to the upstream among them; keyward has its default.
+    pub(crate) connections: usize,
 }
 
 impl Job<'_> {
@@ -79,8 +83,12 @@ impl Job<'_> {
         Ok(contestants)
     }
 
+    fn with_room(&self, template: &str) -> String {
+        template.replace("@CONNECTIONS@", &self.connections.to_string())
+    }
+
     fn keyward(&self) -> Result<Contestant, Failure> {
-        let Job { folder, upstream, keys, pair } = *self;
+        let Job { folder, upstream, keys, pair, .. } = *self;
         let folder = folder.join(KEYWARD);
         let (child, address) =
             keyward::start(keyward::TEMPLATE, &folder, Some(PROXY_CORE), upstream, keys, pair)?;
@@ -105,7 +113,13 @@ impl Job<'_> {
         map("key_ids.map", |key| &key.id)?;
         let address = child::free_address()?;
         let config = folder.join("nginx.conf");
-        keyward::render(NGINX_TEMPLATE, address, self.upstream, self.pair, &config)?;
+        keyward::render(
+            &self.with_room(NGINX_TEMPLATE),
+            address,
+            self.upstream,
+            self.pair,
+            &config,
+        )?;
         let errors = folder.join("error.log");
         let arguments = ["-c".as_ref(), config.as_os_str(), "-e".as_ref(), errors.as_os_str()];
         let output = folder.join("output.log");
@@ -128,7 +142,13 @@ impl Job<'_> {
         })?;
         let address = child::free_address()?;
         let config = folder.join("haproxy.cfg");
-        keyward::render(HAPROXY_TEMPLATE, address, self.upstream, self.pair, &config)?;
+        keyward::render(
+            &self.with_room(HAPROXY_TEMPLATE),
+            address,
+            self.upstream,
+            self.pair,
+            &config,
+        )?;
         // `-db`: in the foreground, one process. What it logs to its standard output is the access log.
         let arguments = ["-db".as_ref(), "-f".as_ref(), config.as_os_str()];
         let access_log = folder.join("access.log");

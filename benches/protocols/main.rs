@@ -34,7 +34,7 @@ use generator::Outcome;
 use load::Load;
 use peers::meter::Cost;
 use peers::options::{self, Options};
-use peers::{Contestant, Job, KEYS, verify};
+use peers::{CONNECTIONS, Contestant, Job, KEYS, verify};
 use support::{Failure, keyring, settings, upstream};
 
 /// How long each contestant is measured where it is only to be seen that everything runs.
@@ -81,7 +81,8 @@ fn compare() -> Result<(), Failure> {
     let start = |name: &str, pair| -> Result<Vec<Contestant>, Failure> {
         let folder = folder.join(name);
         fs::create_dir(&folder)?;
-        Job { folder: &folder, upstream, keys: &keys, pair }.start(&options)
+        let job = Job { folder: &folder, upstream, keys: &keys, pair, connections: CONNECTIONS };
+        job.start(&options)
     };
     // keyward speaks either on all of its addresses, so there are two of each.
     let (clear, over_tls) = (start("clear", None)?, start("tls", Some(&pair))?);

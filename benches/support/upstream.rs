@@ -1,6 +1,6 @@
 //! The service behind every proxy: one epoll loop that answers each GET with 100 bytes, or, on
 //! `/echo`, with the request head it received, or, on `/large`, with 1 MiB. It takes as little of the load core as
-//! HTTP allows, reads no bodies, and never waits for a slow reader.
+//! HTTP allows, and never waits for a slow reader. A POST is never answered: nobody here sends the end of a body.
 
 use std::io::{self, Read, Write};
 use std::net;
@@ -8,6 +8,7 @@ use std::net;
 use memchr::memmem;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
 
 /// A whole answer: a head as an application server writes it and a body of 100 bytes.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\
@@ -22,6 +23,8 @@ const LARGE: &[u8] = b"GET /large";
 static LARGE_BODY: [u8; 1024 * 1024] = [0; 1024 * 1024];
 /// What asks for the head back instead.
 const ECHO: &[u8] = b"GET /echo";
+/// What is never answered: the body that it waits for has no end.
+const UPLOAD: &[u8] = b"POST ";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const LISTENER: Token = Token(usize::MAX);
 /// More than 64 clients' requests at once, and more than any head here.
@@ -42,7 +45,7 @@ pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
-    let mut connections: Vec<Option<Connection>> = Vec::new();
+    let mut connections = Slab::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match poll.poll(&mut events, None) {
@@ -54,11 +57,12 @@ pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
                 accept_all(&listener, &poll, &mut connections)?;
                 continue;
             }
-            let slot = &mut connections[event.token().0];
-            if let Some(connection) = slot
-                && !connection.answer(&mut buffer, event.is_read_closed())
-            {
-                *slot = None; // dropping the socket takes it out of epoll, too
+            let number = event.token().0;
+            let is_over = |connection: &mut Connection| {
+                !connection.answer(&mut buffer, event.is_read_closed())
+            };
+            if connections.get_mut(number).is_some_and(is_over) {
+                connections.remove(number); // dropping the socket takes it out of epoll, too
             }
         }
     }
@@ -67,7 +71,7 @@ pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
 fn accept_all(
     listener: &TcpListener,
     poll: &Poll,
-    connections: &mut Vec<Option<Connection>>,
+    connections: &mut Slab<Connection>,
 ) -> io::Result<()> {
     loop {
         let mut stream = match listener.accept() {
@@ -76,15 +80,11 @@ fn accept_all(
             Err(error) => return Err(error),
         };
         stream.set_nodelay(true)?;
-        let index = connections.iter().position(Option::is_none).unwrap_or(connections.len());
+        let place = connections.vacant_entry();
         // Edge-triggered: that there is room is told only after there was none, so it costs nothing else.
         let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut stream, Token(index), both)?;
-        let connection = Some(Connection { stream, partial: Vec::new(), unsent: &[] });
-        match connections.get_mut(index) {
-            Some(slot) => *slot = connection,
-            None => connections.push(connection),
-        }
+        poll.registry().register(&mut stream, Token(place.key()), both)?;
+        place.insert(Connection { stream, partial: Vec::new(), unsent: &[] });
     }
 }
 
@@ -139,7 +139,7 @@ impl Connection {
                 let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
                 self.stream.write_all(answer.as_bytes())?;
                 self.unsent = &LARGE_BODY;
-            } else {
+            } else if !head.starts_with(UPLOAD) {
                 self.stream.write_all(ANSWER)?;
             }
         }

@@ -212,6 +212,17 @@ impl ResponseBody {
         }
     }
 
+    /// The whole of it, if it is a body of ours: small, and there.
+    pub fn take_own(&mut self) -> Option<Bytes> {
+        match &mut self.0 {
+            Behind::Own(body, context) => {
+                context.count_out(body.len());
+                Some(std::mem::take(body))
+            }
+            Behind::Upstream(..) | Behind::Tunnel(_) => None,
+        }
+    }
+
     /// The client took nothing of it for too long: it is cut.
     pub fn was_not_taken(&mut self) {
         if let Behind::Own(_, context) | Behind::Upstream(_, context) = &mut self.0 {

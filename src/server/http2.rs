@@ -8,6 +8,7 @@
 //! [`proxy`](crate::proxy)).
 
 mod duplex;
+mod guard;
 mod stream;
 
 use std::cell::Cell;
@@ -19,14 +20,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection};
-use h2::{Ping, PingPong};
+use h2::{Ping, PingPong, Reason};
 use tokio::time::{Instant, Sleep, sleep};
 
+use self::guard::Guarded;
 use super::Purpose;
 use super::connection::ConnectionInfo;
 use super::handshake::Opened;
 use super::patience;
-use super::transport::Transport;
 use super::worker::Drain;
 use crate::config::Limits;
 use crate::proxy::Proxy;
@@ -54,11 +55,13 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
         info.deadline().start(info.now(), server.timeouts.request_header);
         (builder(&server.limits), server.timeouts.keep_alive, patience::pace(server))
     };
+    let transport = Guarded::new(transport, info.now());
+    let budget = transport.budget();
     let Some(mut requests) = begin(&builder, transport, &info).await else { return };
     let mut heartbeat = Heartbeat::of(&mut requests, keep_alive);
     let streams = Streams { connection: Rc::clone(&info), open: Cell::new(0), keep_alive, pace };
     let streams = Rc::new(streams);
-    let mut is_leaving = false;
+    let (mut is_leaving, mut is_cut) = (false, false);
     poll_fn(|cx| {
         info.begin_turn();
         loop {
@@ -67,6 +70,13 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
                 let stream = Stream::open(&streams);
                 let answer = stream::answer(Rc::clone(&proxy), purpose, stream, request, respond);
                 tokio::task::spawn_local(answer);
+            }
+            if budget.is_overdrawn() && !is_cut {
+                is_cut = true;
+                requests.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                // It may not even take that.
+                info.deadline().set_end(Some(info.now() + GOODBYE));
+                continue;
             }
             if heartbeat.poll_missing(cx).is_ready() {
                 return Poll::Ready(());
@@ -79,10 +89,10 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
             if info.deadline().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if streams.open.get() > 0 {
+            if streams.open.get() > 0 && !is_cut {
                 continue;
             }
-            if is_leaving {
+            if is_leaving || is_cut {
                 return Poll::Ready(());
             }
             is_leaving = true;
@@ -108,9 +118,9 @@ fn builder(limits: &Limits) -> Builder {
 /// Reads the client's preface, and sends ours; `None` if it does not come, or not in time.
 async fn begin(
     builder: &Builder,
-    transport: Transport,
+    transport: Guarded,
     info: &ConnectionInfo,
-) -> Option<Connection<Transport, Bytes>> {
+) -> Option<Connection<Guarded, Bytes>> {
     let mut handshake = builder.handshake(transport);
     poll_fn(|cx| match Pin::new(&mut handshake).poll(cx) {
         Poll::Ready(begun) => Poll::Ready(begun.ok()),
@@ -128,7 +138,7 @@ struct Heartbeat {
 }
 
 impl Heartbeat {
-    fn of(connection: &mut Connection<Transport, Bytes>, every: Duration) -> Self {
+    fn of(connection: &mut Connection<Guarded, Bytes>, every: Duration) -> Self {
         let pings = connection.ping_pong().expect("it is taken once");
         Self { pings, every, timer: Box::pin(sleep(every)), awaits_pong: false }
     }

@@ -15,6 +15,7 @@ mod cli;
 mod closing;
 mod core_dumps;
 mod demo;
+mod floods;
 mod framing;
 mod generations;
 mod grpc;

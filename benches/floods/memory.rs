@@ -1,0 +1,42 @@
+//! The most memory that the processes of a contestant have held: the sum of their peaks (`VmHWM`). What they share is
+//! counted in each, and peaks need not fall together, so it is never too little.
+
+use std::fs;
+use std::io;
+
+use crate::peers::Contestant;
+
+/// Starts the measurement again, proc_pid_clear_refs(5).
+pub(crate) fn forget_peak(contestant: &Contestant) -> io::Result<()> {
+    processes(contestant)?
+        .iter()
+        .try_for_each(|process| fs::write(format!("{process}/clear_refs"), "5"))
+}
+
+/// In bytes.
+pub(crate) fn peak_bytes(contestant: &Contestant) -> io::Result<u64> {
+    let mut total_kib = 0;
+    for process in processes(contestant)? {
+        let status = fs::read_to_string(format!("{process}/status"))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        total_kib += peak.unwrap_or(0);
+    }
+    Ok(total_kib * 1024)
+}
+
+/// The folders in `/proc` of its process and of all below it.
+fn processes(contestant: &Contestant) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut left: Vec<u32> = contestant.child.iter().map(|child| child.id()).collect();
+    while let Some(process) = left.pop() {
+        let folder = format!("/proc/{process}");
+        for thread in fs::read_dir(format!("{folder}/task"))? {
+            // A thread that has ended meanwhile has no children.
+            let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+            left.extend(children.split_ascii_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+        }
+        found.push(folder);
+    }
+    Ok(found)
+}

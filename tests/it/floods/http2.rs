@@ -1,0 +1,241 @@
+//! Floods of frames: each is ended with the code that says why, and with bounded memory; whoever takes answers may ask
+//! for as much as that needs.
+
+use std::io::Write as _;
+use std::thread;
+
+use http::Request;
+
+use super::frames::{
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS,
+    PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire, field, frame, get,
+    request,
+};
+use super::{GROWTH_BYTES, stage};
+use crate::harness::keyward::get as get_http1;
+use crate::harness::{Actor, Http2, Stage, Upstream, wait_for};
+
+/// More of anything than is let through.
+const PIECES: u32 = 20_000;
+
+/// Sends `begin`, and then `flood`; the code of the GOAWAY that it comes to.
+#[track_caller]
+fn flood(stage: &Stage, begin: &[u8], flood: Vec<u8>) -> u32 {
+    let mut wire = Wire::connect(stage.kw.address(), &[]);
+    wire.send(begin).expect("the proxy takes the beginning");
+    let mut writer = wire.writer();
+    // It fails when the proxy closes; that is what is waited for.
+    let flooding = thread::spawn(move || writer.write_all(&flood));
+    let goodbye = wire.wait_for(|frame| frame.kind == GOAWAY);
+    let code = goodbye.as_ref().map(Frame::code);
+    while wire.next().is_some() {}
+    drop(flooding.join().expect("it does not panic"));
+    code.expect("a GOAWAY")
+}
+
+#[test]
+fn a_flood_of_frames_is_ended_with_the_reason_and_holds_no_memory() {
+    let (stage, alice) = stage(
+        Upstream::unrecorded(|connection| {
+            while connection.request()?.is_some() {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
+            }
+            Ok(())
+        }),
+        |_| {},
+    );
+    let is_served = || {
+        let answer = stage.kw.ask(get_http1("/", &alice.header()));
+        assert_eq!((answer.status(), answer.text()), (200, "hello".into()));
+    };
+    is_served();
+    stage.kw.forget_memory_peak();
+    let before = stage.kw.memory_bytes();
+    let post = frame(HEADERS, END_HEADERS, 1, &request("POST", "/", &alice));
+    let stream = |number: u32| 2 * number + 1;
+    let check = |name: &str, begin: &[u8], piece: &dyn Fn(u32) -> Vec<u8>, code: u32| {
+        let pieces = (0..PIECES).flat_map(piece).collect();
+        assert_eq!(flood(&stage, begin, pieces), code, "{name}");
+        is_served();
+    };
+    let calm = ENHANCE_YOUR_CALM;
+    check("PING", &[], &|_| frame(PING, 0, 0, &[0; 8]), calm);
+    check("PING that answers nothing", &[], &|_| frame(PING, ACK, 0, &[0; 8]), calm);
+    check("SETTINGS", &[], &|_| frame(SETTINGS, 0, 0, &[]), calm);
+    check("PRIORITY", &[], &|_| frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16]), calm);
+    check(
+        "PRIORITY of itself",
+        &[],
+        &|n| frame(PRIORITY, 0, stream(n), &[&stream(n).to_be_bytes()[..], &[16]].concat()),
+        calm,
+    );
+    check("WINDOW_UPDATE", &[], &|_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), calm);
+    check(
+        "WINDOW_UPDATE of nothing",
+        &[],
+        &|_| frame(WINDOW_UPDATE, 0, 0, &[0; 4]),
+        PROTOCOL_ERROR,
+    );
+    check("frames of no kind", &[], &|_| frame(0xee, 0, 0, &[]), calm);
+    check("empty DATA", &post, &|_| frame(DATA, 0, 1, &[]), calm);
+    let headers = frame(HEADERS, 0, 1, &request("GET", "/", &alice));
+    check("CONTINUATION", &headers, &|_| frame(CONTINUATION, 0, 1, &field("x-more", "more")), calm);
+    check("empty CONTINUATION", &headers, &|_| frame(CONTINUATION, 0, 1, &[]), calm);
+    let reset = |n| frame(RST_STREAM, 0, stream(n), &[0, 0, 0, 8]);
+    check("rapid reset", &[], &|n| [get(stream(n), "/", &alice), reset(n)].concat(), calm);
+    // The proxy is made to reset what it works on: by a window that is too large, and by what comes behind the end.
+    let widest = 0x7fff_ffff_u32.to_be_bytes();
+    check(
+        "MadeYouReset by a window",
+        &[],
+        &|n| [get(stream(n), "/", &alice), frame(WINDOW_UPDATE, 0, stream(n), &widest)].concat(),
+        calm,
+    );
+    check(
+        "MadeYouReset by DATA",
+        &[],
+        &|n| [get(stream(n), "/", &alice), frame(DATA, 0, stream(n), b"x")].concat(),
+        PROTOCOL_ERROR,
+    );
+    let growth = stage.kw.memory_peak_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_BYTES, "{growth} bytes more");
+}
+
+#[test]
+fn requests_that_are_taken_back_one_by_one_are_ended_too_and_not_worked_on() {
+    let (stage, alice) = stage(
+        Upstream::unrecorded(|connection| {
+            connection.head()?;
+            connection.wait_for_close()
+        }),
+        |_| {},
+    );
+    let mut wire = Wire::connect(stage.kw.address(), &[]);
+    let mut taken_back = 0;
+    let code = loop {
+        let stream = 2 * taken_back + 1;
+        // The answer to the ping says that the request was taken.
+        let ping = frame(PING, 0, 0, &u64::from(stream).to_be_bytes());
+        let _ = wire.send(&[get(stream, "/", &alice), ping].concat());
+        let heard =
+            wire.wait_for(|frame| frame.kind == GOAWAY || (frame.kind, frame.flags) == (PING, ACK));
+        let heard = heard.expect("a GOAWAY at least");
+        if heard.kind == GOAWAY {
+            break heard.code();
+        }
+        let _ = wire.send(&frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+        taken_back += 1;
+        assert!(taken_back < PIECES, "it goes on and on");
+    };
+    assert_eq!(code, ENHANCE_YOUR_CALM);
+    assert!(taken_back > 200, "a client that leaves two pages is no flood: {taken_back}");
+    let left = |record: &serde_json::Value| record["code"] == "client_left";
+    wait_for("a record of each", || {
+        let records = stage.kw.access_log().into_iter().filter(left).count();
+        (records >= taken_back as usize).then_some(())
+    });
+}
+
+#[test]
+fn who_takes_an_answer_may_make_room_and_measure_the_way_with_each_frame_of_it() {
+    const ANSWER_BYTES: usize = 16 << 20;
+    let (stage, alice) = stage(
+        Upstream::unrecorded(|connection| {
+            connection.request()?;
+            connection
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {ANSWER_BYTES}\r\n\r\n"))?;
+            connection.send(vec![b'x'; ANSWER_BYTES])
+        }),
+        |_| {},
+    );
+    let mut wire = Wire::connect(stage.kw.address(), &[]);
+    wire.send(&get(1, "/", &alice)).expect("the proxy takes a request");
+    let (mut taken, mut sent) = (0, 0);
+    loop {
+        let data = wire.wait_for(|frame| matches!(frame.kind, DATA | GOAWAY)).expect("no end yet");
+        assert_eq!(data.kind, DATA, "after {sent} frames: {data:?}");
+        taken += data.payload.len();
+        if data.ends() {
+            break;
+        }
+        let room = (data.payload.len() as u32).to_be_bytes();
+        for stream in [0, 1] {
+            wire.send(&frame(WINDOW_UPDATE, 0, stream, &room)).expect("the proxy takes it");
+        }
+        wire.send(&frame(PING, 0, 0, &[1; 8])).expect("the proxy takes it");
+        sent += 3;
+    }
+    assert_eq!(taken, ANSWER_BYTES);
+    assert!(sent > 2000, "more than the budget of one who takes nothing: {sent}");
+}
+
+#[test]
+fn a_head_above_its_limit_is_431_and_one_far_above_it_ends_the_connection() {
+    let (stage, alice) = stage(Upstream::hello(), |_| {});
+    let client = Http2::connect(stage.kw.address());
+    for (bytes, status) in [(20_000, 200), (40_000, 431), (20_000, 200)] {
+        let get = Request::get("http://app.example/").header("x-long", "x".repeat(bytes));
+        let answer = client.send(get.header("x-api-key", &alice.key));
+        assert_eq!(answer.status(), status, "{bytes}");
+    }
+    let block = [request("GET", "/", &alice), field("x-long", &"x".repeat(300_000))].concat();
+    let (first, rest) = block.split_at(16_000);
+    let rest = rest.chunks(16_000).flat_map(|piece| frame(CONTINUATION, 0, 1, piece)).collect();
+    let goodbye = flood(&stage, &frame(HEADERS, END_STREAM, 1, first), rest);
+    assert_eq!(goodbye, ENHANCE_YOUR_CALM);
+    stage.passes(get_http1("/", &alice.header()));
+}
+
+/// Streams of a connection, as many as are allowed.
+const STREAMS: u32 = 100;
+
+/// A client that takes nothing, of as many answers as it may ask for.
+fn hold(stage: &Stage, actor: &Actor) -> Wire {
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let mut wire = Wire::connect(stage.kw.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
+    let all: Vec<u8> = (0..STREAMS).flat_map(|number| get(2 * number + 1, "/", actor)).collect();
+    wire.send(&all).expect("the proxy takes requests");
+    let mut begun = 0;
+    while begun < STREAMS {
+        wire.wait_for(|frame| frame.kind == HEADERS).expect("the head of each answer");
+        begun += 1;
+    }
+    wire
+}
+
+/// How many bytes an answer to `actor` holds that is not taken; and the connections with such.
+fn held_by(stage: &Stage, actor: &Actor) -> (u64, Vec<Wire>) {
+    const CONNECTIONS: u64 = 100;
+    (0..8).for_each(|_| drop(hold(stage, actor)));
+    let before = stage.kw.memory_bytes();
+    let held = (0..CONNECTIONS).map(|_| hold(stage, actor)).collect();
+    let growth = stage.kw.memory_bytes().saturating_sub(before);
+    (growth / (CONNECTIONS * u64::from(STREAMS)), held)
+}
+
+#[test]
+fn answers_that_nobody_takes_hold_little_memory_and_end() {
+    let (stage, alice) = stage(Upstream::hello(), |setup| {
+        setup.set("server.timeouts", "response_body_idle = \"5s\"");
+    });
+    let (of_each, held) = held_by(&stage, &alice);
+    assert!(of_each < 6000, "{of_each} bytes of each");
+    for mut wire in held {
+        for _ in 0..STREAMS {
+            wire.wait_for(|frame| frame.kind == RST_STREAM).expect("a reset of each");
+        }
+    }
+}
+
+#[test]
+fn refusals_that_nobody_takes_hold_less_and_end_with_the_connection() {
+    let (stage, alice) = stage(Upstream::hello(), |setup| {
+        setup.set("server.timeouts", "keep_alive = \"3s\"");
+    });
+    let (of_each, held) = held_by(&stage, &Actor::new("mallory", "viewer"));
+    assert!(of_each < 4000, "{of_each} bytes of each");
+    for mut wire in held {
+        while wire.next().is_some() {}
+    }
+    stage.passes(get_http1("/", &alice.header()));
+}
