@@ -41,6 +41,9 @@ pub(super) fn read_head(unread: &mut Bytes, to_head: bool) -> Result<Option<Answ
         .parse_response_with_uninit_headers(&mut parsed, unread, &mut fields)
         .map_err(|_| Malformed("the head is not HTTP/1.1"))?;
     let httparse::Status::Complete(head_bytes) = status else { return Ok(None) };
+    if fields::has_bare_line_feed(&unread[..head_bytes]) {
+        return Err(Malformed("a line of the head ends in a bare line feed"));
+    }
 
     let mut head = Response::new(()).into_parts().0;
     head.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -192,6 +195,7 @@ mod tests {
             ("Content-Length: 18446744073709551616", "the Content-Length is no number"),
             ("X-Odd: a\r\n b", "the head is not HTTP/1.1"),
             ("X Odd: a", "the head is not HTTP/1.1"),
+            ("X-Odd: a\nX-Even: b", "a line of the head ends in a bare line feed"),
         ] {
             let wire = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
             assert_eq!(read(&wire, false), Some(Err(reason)), "{fields:?}");
