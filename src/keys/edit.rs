@@ -61,7 +61,33 @@ pub(super) fn update(
             None => drop(table.remove(field)),
         }
     }
-    Ok(document.to_string())
+    Ok(with_line_ends_of(entry, &document.to_string()))
+}
+
+/// `edited` with the line ends of `entry`, which it was made from: the editor writes line feeds alone.
+fn with_line_ends_of(entry: &str, edited: &str) -> String {
+    if !entry.contains('\r') {
+        return edited.to_owned();
+    }
+    let text = |line: &str| line.trim_end_matches(['\r', '\n']).len();
+    let usual = entry.split_inclusive('\n').next().map_or("", |line| &line[text(line)..]);
+    let mut lines = entry.split_inclusive('\n');
+    let mut with_ends = String::with_capacity(entry.len() + edited.len());
+    for line in edited.split_inclusive('\n') {
+        let line = &line[..text(line)];
+        let mut rest = lines.clone();
+        match rest.find(|old| &old[..text(old)] == line) {
+            Some(old) => {
+                with_ends.push_str(old);
+                lines = rest;
+            }
+            None => {
+                with_ends.push_str(line);
+                with_ends.push_str(usual);
+            }
+        }
+    }
+    with_ends
 }
 
 /// All of `record`, as an entry of the file has it.
@@ -290,6 +316,15 @@ mod tests {
         let edited = updated(&text, 1, &before, &after);
         assert_eq!(records(&edited)[1], after);
         assert_eq!(updated(&edited, 1, &after, &before), format!("{text}enabled = true\n"));
+    }
+
+    #[test]
+    fn lines_end_as_they_did() {
+        let text = key("key_a").replace('\n', "\r\n").replace("\"l\"\r\n", "\"l\" # mixed\n");
+        let before = records(&text).remove(0);
+        let after = KeyRecord { enabled: false, ..before.clone() };
+        assert_eq!(updated(&text, 0, &before, &before), text);
+        assert_eq!(updated(&text, 0, &before, &after), format!("{text}enabled = false\r\n"));
     }
 
     #[test]
