@@ -12,13 +12,13 @@ use super::KeyRecord;
 
 /// Why a text cannot be edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EditError {
+pub enum EditError {
     /// Its keys are written as `keys = [{ … }]`.
     InlineKeys,
 }
 
 /// `text`, whose first entry begins at `first`, with `records` behind all others.
-pub(super) fn append(
+pub fn append(
     text: &str,
     first: Option<usize>,
     records: &[KeyRecord],
@@ -41,7 +41,7 @@ pub(super) fn append(
 
 /// The entry at `range` of `text`, which is as `before` says, as `after` says. Fields that are the same in both are not
 /// touched, and the rest of the text is not even read: it may be long.
-pub(super) fn update(
+pub fn update(
     text: &str,
     range: Range<usize>,
     before: &KeyRecord,
@@ -91,7 +91,7 @@ fn with_line_ends_of(entry: &str, edited: &str) -> String {
 }
 
 /// All of `record`, as an entry of the file has it.
-pub(super) fn entry(record: &KeyRecord) -> String {
+pub fn entry(record: &KeyRecord) -> String {
     let mut table = Table::new();
     for (field, value) in fields(record) {
         if let Some(value) = value {
@@ -103,7 +103,7 @@ pub(super) fn entry(record: &KeyRecord) -> String {
 
 /// `text`, whose entries begin at `starts`, without the one at `place` and the comment right above it; `keys = []` if
 /// it was the last.
-pub(super) fn remove(text: &str, starts: &[usize], place: usize) -> Result<String, EditError> {
+pub fn remove(text: &str, starts: &[usize], place: usize) -> Result<String, EditError> {
     if !text[starts[place]..].starts_with('[') {
         return Err(EditError::InlineKeys);
     }

@@ -28,7 +28,7 @@ const V2_MAX_BYTES: usize = 4096;
 ///
 /// # Errors
 /// The stream, or what there is instead of a header.
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+pub async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     let mut header = vec![0; BEGINNING_BYTES];
     stream.read_exact(&mut header).await?;
     if header == v2::PROTOCOL_PREFIX {

@@ -18,23 +18,23 @@ use crate::http1::{Malformed, Reason};
 const MAX_FIELDS: usize = 256;
 /// The head of an answer, and how its body is to be read.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) head: Parts,
-    pub(super) body: Decoder,
+pub struct Answer {
+    pub head: Parts,
+    pub body: Decoder,
     /// Whether the endpoint takes another request on the connection.
-    pub(super) keeps_alive: bool,
+    pub keeps_alive: bool,
 }
 
 impl Answer {
     /// Whether another answer follows that is the real one (RFC 9110 §15.2); behind 101 there is none.
-    pub(super) fn is_interim(&self) -> bool {
+    pub fn is_interim(&self) -> bool {
         let status = self.head.status;
         status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
     }
 }
 
 /// Reads a head from the beginning of `unread`, once it is there whole. `to_head`: it answers HEAD.
-pub(super) fn read_head(unread: &mut Bytes, to_head: bool) -> Result<Option<Answer>, Malformed> {
+pub fn read_head(unread: &mut Bytes, to_head: bool) -> Result<Option<Answer>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let status = httparse::ParserConfig::default()
