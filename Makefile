@@ -12,6 +12,8 @@ SHELL         := bash
 NEXTEST_VERSION := 0.9.151
 DENY_VERSION    := 0.20.2
 SCHEMATHESIS_VERSION := 4.32.5
+FUZZ_VERSION    := 0.13.2
+H11_VERSION     := 0.16.0
 
 # nginx and haproxy live in /usr/sbin, which Debian leaves out of an ordinary user's PATH.
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
@@ -55,16 +57,46 @@ test: test-tools ## Run every test; the last line is the runner's count
 	cargo test --locked --doc
 	cargo nextest run --locked
 
+# Without a sanitizer cargo-fuzz asks nothing of the compiler that is not stable, so any Rust will do; and there is no
+# unsafe code of ours that AddressSanitizer could look at. What is found goes to target/, so that the corpora stay
+# small; `make fuzz-corpus` keeps of it what reaches code that they do not reach. A finding is in fuzz/artifacts/.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_RUN     := cargo fuzz run --sanitizer none
+FUZZ_FOUND   := fuzz/target/found
+
+.PHONY: fuzz
+fuzz: fuzz-tools ## Fuzz each target for a minute, or FUZZ_SECONDS; FUZZ_TARGETS names some
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "$$target: $(FUZZ_SECONDS) seconds"; \
+	  mkdir -p $(FUZZ_FOUND)/$$target; \
+	  $(FUZZ_RUN) $$target $(FUZZ_FOUND)/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) \
+	    -dict=fuzz/dictionaries/$$target.dict -max_len=2048 -timeout=10 -print_final_stats=1 -verbosity=0; \
+	done
+
+.PHONY: fuzz-corpus
+fuzz-corpus: fuzz-tools ## Add to the corpora what fuzzing found, as little of it as reaches the same code
+	@for target in $(FUZZ_TARGETS); do \
+	  mkdir -p $(FUZZ_FOUND)/$$target; \
+	  $(FUZZ_RUN) $$target fuzz/corpus/$$target $(FUZZ_FOUND)/$$target -- -set_cover_merge=1 -use_counters=0; \
+	done
+
+# What is fuzzed depends on what Keyward depends on, and on nothing newer.
+fuzz/Cargo.lock: Cargo.lock fuzz/Cargo.toml
+	cp Cargo.lock $@
+
 .PHONY: ci
 ci: fmt-check lint doc deny bench-smoke test ## What CI runs: all checks, then every test
 
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: fmt-check
 fmt-check: ci-tools
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 .PHONY: lint
 lint: ci-tools ## clippy on every target; a warning is an error
@@ -77,8 +109,9 @@ doc: ## Build the documentation, of private items too; a broken link is an error
 # The advisories live in a repository of their own. Where it cannot be reached (no network), that one check is
 # left out, and said; whatever can be decided from Cargo.lock alone is always decided.
 .PHONY: deny
-deny: deny-tool ## Licences, sources, bans and known vulnerabilities of what we depend on
+deny: deny-tool fuzz/Cargo.lock ## Licences, sources, bans and known vulnerabilities of what we depend on
 	cargo deny --locked check bans licenses sources
+	cargo deny --manifest-path fuzz/Cargo.toml check --config deny.toml bans licenses sources
 	@if timeout 120 cargo deny --locked fetch db; then \
 	  cargo deny --locked check --disable-fetch advisories; \
 	else \
@@ -103,7 +136,7 @@ clean: ## Remove everything that was built, tools too
 # Tools ------------------------------------------------------------------------------------------------------
 
 .PHONY: test-tools
-test-tools:
+test-tools: h11-tool
 	@.ci/install-packages nginx:nginx-light python3:python3 curl:curl chromium:chromium npm:npm promtool:prometheus systemd-analyze:systemd
 	@cargo nextest --version >/dev/null 2>&1 || { echo "Building cargo-nextest $(NEXTEST_VERSION) into .tools (some minutes, once)"; \
 	  $(CARGO_INSTALL) cargo-nextest --version $(NEXTEST_VERSION) --no-default-features --features default-no-update; }
@@ -111,6 +144,20 @@ test-tools:
 	@[[ -x .tools/schemathesis/bin/schemathesis ]] || { echo "Installing schemathesis $(SCHEMATHESIS_VERSION) into .tools (once)"; \
 	  python3 -c 'import ensurepip' 2>/dev/null || .ci/install-packages python3-ensurepip:python3-venv; \
 	  python3 -m venv .tools/schemathesis && .tools/schemathesis/bin/pip install --quiet schemathesis==$(SCHEMATHESIS_VERSION); }
+
+# A parser of HTTP/1 that is neither ours nor in Rust, for the fuzz target `forwarding`.
+.PHONY: h11-tool
+h11-tool:
+	@.ci/install-packages python3:python3
+	@[[ -x .tools/h11/bin/python ]] || { echo "Installing h11 $(H11_VERSION) into .tools (once)"; \
+	  python3 -c 'import ensurepip' 2>/dev/null || .ci/install-packages python3-ensurepip:python3-venv; \
+	  python3 -m venv .tools/h11 && .tools/h11/bin/pip install --quiet h11==$(H11_VERSION); }
+
+.PHONY: fuzz-tools
+fuzz-tools: h11-tool fuzz/Cargo.lock
+	@.ci/install-packages c++:g++
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "Building cargo-fuzz $(FUZZ_VERSION) into .tools (a minute, once)"; \
+	  $(CARGO_INSTALL) cargo-fuzz --version $(FUZZ_VERSION); }
 
 .PHONY: bench-tools
 bench-tools:

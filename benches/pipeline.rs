@@ -17,6 +17,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion};
 use http::Request;
 use http::request::Parts;
+use http_body::SizeHint;
 use keyward::keys::format::Hasher;
 use keyward::proxy::Proxy;
 use keyward::proxy::forwarded::Proto;
@@ -84,7 +85,7 @@ fn main() -> Result<(), Failure> {
     let mut allocations = BTreeMap::new();
     let mut group = criterion.benchmark_group("pipeline");
     for (name, path, key) in cases {
-        let rehearse = |head| proxy.rehearse(&connection, head).is_ok();
+        let rehearse = |head| proxy.rehearse(&connection, head, SizeHint::with_exact(0)).is_ok();
         assert_eq!(rehearse(head(path, key)), matches!(name, "allowed" | "public"), "{name}");
         group.bench_function(name, |bencher| {
             bencher.iter_batched(

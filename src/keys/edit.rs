@@ -12,13 +12,13 @@ use super::KeyRecord;
 
 /// Why a text cannot be edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EditError {
+pub enum EditError {
     /// Its keys are written as `keys = [{ … }]`.
     InlineKeys,
 }
 
 /// `text`, whose first entry begins at `first`, with `records` behind all others.
-pub(super) fn append(
+pub fn append(
     text: &str,
     first: Option<usize>,
     records: &[KeyRecord],
@@ -41,7 +41,7 @@ pub(super) fn append(
 
 /// The entry at `range` of `text`, which is as `before` says, as `after` says. Fields that are the same in both are not
 /// touched, and the rest of the text is not even read: it may be long.
-pub(super) fn update(
+pub fn update(
     text: &str,
     range: Range<usize>,
     before: &KeyRecord,
@@ -61,11 +61,37 @@ pub(super) fn update(
             None => drop(table.remove(field)),
         }
     }
-    Ok(document.to_string())
+    Ok(with_line_ends_of(entry, &document.to_string()))
+}
+
+/// `edited` with the line ends of `entry`, which it was made from: the editor writes line feeds alone.
+fn with_line_ends_of(entry: &str, edited: &str) -> String {
+    if !entry.contains('\r') {
+        return edited.to_owned();
+    }
+    let text = |line: &str| line.trim_end_matches(['\r', '\n']).len();
+    let usual = entry.split_inclusive('\n').next().map_or("", |line| &line[text(line)..]);
+    let mut lines = entry.split_inclusive('\n');
+    let mut with_ends = String::with_capacity(entry.len() + edited.len());
+    for line in edited.split_inclusive('\n') {
+        let line = &line[..text(line)];
+        let mut rest = lines.clone();
+        match rest.find(|old| &old[..text(old)] == line) {
+            Some(old) => {
+                with_ends.push_str(old);
+                lines = rest;
+            }
+            None => {
+                with_ends.push_str(line);
+                with_ends.push_str(usual);
+            }
+        }
+    }
+    with_ends
 }
 
 /// All of `record`, as an entry of the file has it.
-pub(super) fn entry(record: &KeyRecord) -> String {
+pub fn entry(record: &KeyRecord) -> String {
     let mut table = Table::new();
     for (field, value) in fields(record) {
         if let Some(value) = value {
@@ -77,7 +103,7 @@ pub(super) fn entry(record: &KeyRecord) -> String {
 
 /// `text`, whose entries begin at `starts`, without the one at `place` and the comment right above it; `keys = []` if
 /// it was the last.
-pub(super) fn remove(text: &str, starts: &[usize], place: usize) -> Result<String, EditError> {
+pub fn remove(text: &str, starts: &[usize], place: usize) -> Result<String, EditError> {
     if !text[starts[place]..].starts_with('[') {
         return Err(EditError::InlineKeys);
     }
@@ -290,6 +316,15 @@ mod tests {
         let edited = updated(&text, 1, &before, &after);
         assert_eq!(records(&edited)[1], after);
         assert_eq!(updated(&edited, 1, &after, &before), format!("{text}enabled = true\n"));
+    }
+
+    #[test]
+    fn lines_end_as_they_did() {
+        let text = key("key_a").replace('\n', "\r\n").replace("\"l\"\r\n", "\"l\" # mixed\n");
+        let before = records(&text).remove(0);
+        let after = KeyRecord { enabled: false, ..before.clone() };
+        assert_eq!(updated(&text, 0, &before, &before), text);
+        assert_eq!(updated(&text, 0, &before, &after), format!("{text}enabled = false\r\n"));
     }
 
     #[test]

@@ -40,38 +40,38 @@ const FIELDS: [&str; 17] = [
 ];
 
 /// Bytes of the text.
-pub(super) type Span = Range<usize>;
+pub type Span = Range<usize>;
 
 /// One `[[keys]]` entry.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) record: KeyRecord,
-    pub(super) places: Places,
+pub struct Entry {
+    pub record: KeyRecord,
+    pub places: Places,
 }
 
 /// Where the parts of an entry are, for faults found later.
 #[derive(Debug)]
-pub(super) struct Places {
+pub struct Places {
     /// Where the entry begins: at its `[[keys]]`, or the `{` of an inline one.
-    pub(super) start: usize,
-    pub(super) id: Span,
-    pub(super) hash: Span,
-    pub(super) role: Span,
-    pub(super) previous_hash: Option<Span>,
+    pub start: usize,
+    pub id: Span,
+    pub hash: Span,
+    pub role: Span,
+    pub previous_hash: Option<Span>,
 }
 
 /// A text without a fault in any entry.
 #[derive(Debug)]
-pub(super) struct Read {
-    pub(super) records: Arc<[KeyRecord]>,
+pub struct Read {
+    pub records: Arc<[KeyRecord]>,
     /// Where each entry begins.
-    pub(super) starts: Vec<usize>,
+    pub starts: Vec<usize>,
     /// What the memory says of them.
     pub(super) recalled: Option<Recalled>,
 }
 
 /// Reads `text` entry by entry, but none that `memory` knows. `None` if anything is odd about it: [`parse`] tells what.
-pub(super) fn read(text: &str, memory: Option<&Memory>) -> Option<Read> {
+pub fn read(text: &str, memory: Option<&Memory>) -> Option<Read> {
     let (before, pieces) = pieces::split(text);
     let is_silent = DeTable::parse(before).ok()?.get_ref().is_empty();
     let (starts, entries): (Vec<_>, Vec<_>) =
@@ -101,7 +101,7 @@ fn record(text: &str) -> Option<KeyRecord> {
 
 /// Reads `text` as a whole. The entries without a fault are returned beside the faults of the others, so that they
 /// can be checked further.
-pub(super) fn parse(text: &str) -> (Vec<Entry>, Vec<Fault>) {
+pub fn parse(text: &str) -> (Vec<Entry>, Vec<Fault>) {
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let fault = |error: &toml::de::Error| match error.span() {
@@ -141,7 +141,7 @@ fn unknown_field(span: Span, name: &str, known: &[&str]) -> Fault {
 }
 
 /// The one of `known` that `word` is most likely meant to be.
-pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Jaro-Winkler similarity; below it a suggestion confuses more than it helps.
     const SIMILAR: f64 = 0.8;
     known

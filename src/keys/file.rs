@@ -13,7 +13,7 @@ use super::KeyRecord;
 use super::durable::WRITABLE_BY_OTHERS;
 use super::entries::{self, Entry, Read, Span};
 use super::format::{Hasher, KeyFormat};
-use super::mask::mask;
+use super::mask::{mask, mask_fault};
 use super::memory::Memory;
 use super::table::{HashField, KeyTable, TableError, TableFault};
 use crate::diagnostics::{Fault, Report, Source};
@@ -113,7 +113,9 @@ impl KeyFile<'_> {
                     let (record, places) = (&records[error.record], &places[error.record]);
                     faults.push(table_fault(&error, record, places, self.roles));
                 }
-                let text = mask(text, self.format.prefix());
+                let prefix = self.format.prefix();
+                faults.iter_mut().for_each(|fault| mask_fault(fault, prefix));
+                let text = mask(text, prefix);
                 Err(Report::error(Source { path: self.path.to_owned(), text }, faults))
             }
         }

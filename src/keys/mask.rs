@@ -6,6 +6,7 @@
 //! Never here: whether something is wrong with the file.
 
 use super::format::{Digest, Prefix};
+use crate::diagnostics::Fault;
 
 /// Fields whose values are public. `start` is not among them: it may hold a whole key by mistake.
 const PUBLIC_FIELDS: [&str; 14] = [
@@ -39,6 +40,15 @@ pub(super) fn mask(text: &str, prefix: &Prefix) -> String {
         push_stars(&mut masked, hidden);
     }
     masked
+}
+
+/// The same for what is said of the text: the name of a field, or of a role, may be a key.
+pub(super) fn mask_fault(fault: &mut Fault, prefix: &Prefix) {
+    for text in [Some(&mut fault.message), fault.help.as_mut()].into_iter().flatten() {
+        let mut masked = String::with_capacity(text.len());
+        push_without_keys(&mut masked, text, prefix);
+        *text = masked;
+    }
 }
 
 /// How many bytes of `line` are certainly no key made elsewhere.
@@ -144,6 +154,16 @@ mod tests {
         check(&format!("label = \"{key}\""));
         check(&format!("# {key} is Bob's"));
         check(&format!("id = \"x\" # kw_ and {key} and {key}"));
+    }
+
+    #[test]
+    fn what_is_said_of_a_key_made_here_does_not_quote_it() {
+        let key = format!("kw_{}", "aB3".repeat(12));
+        let mut fault =
+            Fault::whole(format!("unknown field `{key}`")).with_help(format!("[{key}]"));
+        mask_fault(&mut fault, &Prefix::new("kw").unwrap());
+        assert!(!format!("{fault:?}").contains("aB3"), "{fault:?}");
+        assert!(fault.message.starts_with("unknown field `kw_*"), "{fault:?}");
     }
 
     #[test]

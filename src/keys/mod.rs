@@ -14,8 +14,10 @@ pub mod store;
 pub mod table;
 
 mod durable;
-mod edit;
-mod entries;
+#[doc(hidden)]
+pub mod edit;
+#[doc(hidden)]
+pub mod entries;
 mod file;
 mod mask;
 mod pieces;

@@ -135,6 +135,15 @@ impl<'a> Store<'a> {
         self.file.check(&self.file.read()?)
     }
 
+    /// The keys in `text`, as if it were the file's: for the fuzz targets.
+    ///
+    /// # Errors
+    /// Every fault at its place.
+    #[doc(hidden)]
+    pub fn check(&self, text: &str) -> Result<LoadedKeys, Report> {
+        self.file.check(text)
+    }
+
     /// Stores `new` keys, enabled, behind all others; all of them, or none. A file that does not exist
     /// yet is made.
     pub fn add(&self, new: &[NewKey], how: Adding<'_>) -> Result<Vec<KeyRecord>, StoreError> {

@@ -6,6 +6,7 @@
 //! Never here: identities, and the decision itself (see [`authorize`](super::authorize)).
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use super::upgrades::Upgrades;
 use crate::identity::RoleSet;
@@ -156,6 +157,14 @@ impl RouteTable {
             };
         }
         let route = found.map(|at| &self.routes[at]);
+        if path.decoded.contains('%') && !route.is_some_and(|route| route.allow_ambiguous_paths) {
+            // Whoever decodes it once more must come to the same rule.
+            let twice = percent_decode_str(&path.decoded).decode_utf8_lossy();
+            let stripped = paths::without_parameters(&twice);
+            if self.patterns.find(&twice) != found || self.patterns.find(&stripped) != found {
+                return Err(Ambiguity::DoubleEncoding);
+            }
+        }
         if path.has_parameters && !route.is_some_and(|route| route.allow_ambiguous_paths) {
             let stripped = paths::without_parameters(&path.decoded);
             if route.is_some_and(|route| route.is_for_some)
@@ -294,6 +303,20 @@ mod tests {
         check(&table, "/a;v=1/b", Some("/{*rest}"));
         for path in ["/admin;x", "/admin;x/y", "/admin/y;x", "/%61dmin%3bx/y"] {
             assert_eq!(table.find(path).err(), Some(Ambiguity::Parameter), "{path}");
+        }
+    }
+
+    #[test]
+    fn decoding_once_more_must_not_change_the_rules() {
+        let rules = vec![
+            rule("/admin/{*rest}", &[], Access::AnyKey),
+            rule("/{*rest}", &[], Access::AnyKey),
+        ];
+        let table = RouteTable::new(rules).expect("the patterns fit together");
+        check(&table, "/a%2541/100%25", Some("/{*rest}"));
+        check(&table, "/admin/%2541", Some("/admin/{*rest}"));
+        for path in ["/%2561dmin", "/%2561dmin/x", "/%2561dmin;x"] {
+            assert_eq!(table.find(path).err(), Some(Ambiguity::DoubleEncoding), "{path}");
         }
     }
 

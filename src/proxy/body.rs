@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 
 use super::context::RequestContext;
@@ -101,6 +101,12 @@ impl RequestBody {
     }
 }
 
+/// Removes from a request's trailers what may not go on.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap, snapshot: &Snapshot) {
+    let secrets: Vec<HeaderName> = snapshot.sources.header_names().cloned().collect();
+    headers::strip_trailers(trailers, &snapshot.config.identity, &secrets);
+}
+
 /// A body that broke off; its [`Upload`] or the log knows why.
 #[derive(Debug)]
 pub struct BrokenBody;
@@ -150,9 +156,7 @@ impl Body for RequestBody {
             }
         }
         if let Some(trailers) = frame.trailers_mut() {
-            let secrets: Vec<HeaderName> =
-                upload.snapshot.sources.header_names().cloned().collect();
-            headers::strip_trailers(trailers, &upload.snapshot.config.identity, &secrets);
+            strip_trailers(trailers, &upload.snapshot);
         }
         if incoming.is_end_stream() {
             upload.has_ended.set(true);

@@ -22,7 +22,7 @@ use crate::identity::{Identity, IdentityHeaders};
 use crate::policy::upgrades::Protocol;
 use crate::upstream::head::{Form, Head};
 
-/// Longest field name whose folded spelling is looked at; none of ours is longer.
+/// So much of a field's name is looked at in its folded spelling; none of ours is longer.
 const MAX_FOLDED_BYTES: usize = 256;
 
 /// What one reading of a head found.
@@ -332,12 +332,13 @@ fn folds_to(name: &str, folded: &str) -> bool {
     name.len() == folded.len() && name.bytes().map(fold_byte).eq(folded.bytes())
 }
 
-/// `name` as CGI, WSGI and PHP see it: `_` and `.` are `-`. The case is folded already.
+/// `name` as CGI, WSGI and PHP see it: `_` and `.` are `-`. The case is folded already. Of a longer one than any of
+/// ours it is the beginning, which is enough to tell what it is about.
 fn fold<'a>(name: &'a str, buffer: &'a mut [u8; MAX_FOLDED_BYTES]) -> &'a str {
     if memchr::memchr2(b'_', b'.', name.as_bytes()).is_none() {
         return name;
     }
-    let Some(folded) = buffer.get_mut(..name.len()) else { return name };
+    let folded = &mut buffer[..name.len().min(MAX_FOLDED_BYTES)];
     for (to, from) in folded.iter_mut().zip(name.bytes()) {
         *to = if matches!(from, b'_' | b'.') { b'-' } else { from };
     }
@@ -351,4 +352,18 @@ pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
         .split(|&byte| byte == b',')
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_folded_however_long_it_is() {
+        let folded = |name: &str| fold(name, &mut [0; MAX_FOLDED_BYTES]).to_owned();
+        assert_eq!(folded("x_auth.user"), "x-auth-user");
+        assert_eq!(folded("x-auth-user"), "x-auth-user");
+        let long = folded(&format!("x_forwarded_{}", "x".repeat(MAX_FOLDED_BYTES)));
+        assert!(forwarded::is_forwarded(&long), "{long}");
+    }
 }

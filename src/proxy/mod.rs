@@ -41,7 +41,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
-use http_body::Body as _;
+use http_body::{Body as _, SizeHint};
 
 use crate::auth::{Unauthenticated, authenticate};
 use crate::clock::{Clock, HttpDate};
@@ -181,7 +181,7 @@ impl Proxy {
     ) -> impl Future<Output = Response<ResponseBody>> {
         let mut context = RequestContext::start(self, connection, Some(&head));
         let is_idempotent = head.method.is_idempotent();
-        let framing = framing(&head.headers, &body);
+        let framing = framing(&head.headers, body.size_hint());
         let decided = panics::catch(|| {
             let (permit, head) = permitted(head, framing, &mut context)?;
             let body = upload(body, &mut context)?;
@@ -205,7 +205,8 @@ impl Proxy {
         }
     }
 
-    /// Does with a request's head all that [`handle`](Self::handle) does but send it: for the pipeline bench.
+    /// Does with a request's head all that [`handle`](Self::handle) does but send it: for the pipeline bench and the
+    /// fuzz targets.
     ///
     /// # Errors
     /// Why it would be refused.
@@ -214,9 +215,17 @@ impl Proxy {
         self: &Rc<Self>,
         connection: &Rc<ConnectionInfo>,
         head: Parts,
+        body: SizeHint,
     ) -> Result<Head, Refusal> {
         let mut context = RequestContext::start(self, connection, Some(&head));
-        permitted(head, Framing::Empty, &mut context).map(|(_, head)| head)
+        let framing = framing(&head.headers, body);
+        permitted(head, framing, &mut context).map(|(_, head)| head)
+    }
+
+    /// Does with a request's trailers what is done before they go on: for the fuzz targets.
+    #[doc(hidden)]
+    pub fn rehearse_trailers(&self, trailers: &mut HeaderMap) {
+        body::strip_trailers(trailers, &self.snapshot());
     }
 
     /// Answers what came over `connection` and cannot be served at all; `head` is `None` if it could not be read. The
@@ -317,8 +326,8 @@ fn preflight(head: &Parts, snapshot: &Snapshot) -> Option<Method> {
 }
 
 /// How the upstream is told where the body ends: as the client told us, for there is one way to each.
-fn framing(headers: &HeaderMap, body: &Incoming) -> Framing {
-    match body.size_hint().exact() {
+fn framing(headers: &HeaderMap, body: SizeHint) -> Framing {
+    match body.exact() {
         Some(0) if !headers.contains_key(CONTENT_LENGTH) => Framing::Empty,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,

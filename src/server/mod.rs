@@ -17,8 +17,10 @@ pub mod listeners;
 pub mod metrics;
 mod patience;
 pub mod peer;
-mod proxy_protocol;
-mod request;
+#[doc(hidden)]
+pub mod proxy_protocol;
+#[doc(hidden)]
+pub mod request;
 mod sending;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ const BEGINNING_BYTES: usize = 12;
 const V2_FIXED_BYTES: usize = 16;
 /// Version 1: the longest line that there can be.
 const V1_MAX_BYTES: usize = 107;
+/// Version 1: the balancer does not know.
+const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 /// Version 2: addresses and what balancers add to them; an authority or a certificate's name is some hundred bytes.
 const V2_MAX_BYTES: usize = 4096;
 
@@ -26,7 +28,7 @@ const V2_MAX_BYTES: usize = 4096;
 ///
 /// # Errors
 /// The stream, or what there is instead of a header.
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+pub async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     let mut header = vec![0; BEGINNING_BYTES];
     stream.read_exact(&mut header).await?;
     if header == v2::PROTOCOL_PREFIX {
@@ -70,6 +72,19 @@ async fn read_v1(stream: &mut TcpStream, header: &mut Vec<u8>) -> io::Result<()>
 
 /// Who `header` says the client is: `Some(None)` for nobody else than the balancer, `None` if it is no whole header.
 fn source(header: &[u8]) -> Option<Option<SocketAddr>> {
+    if !header.starts_with(v2::PROTOCOL_PREFIX) {
+        let line = header.strip_suffix(b"\r\n")?;
+        // What stands behind it is not to be read (§2.1).
+        if line == UNKNOWN
+            || line.strip_prefix(UNKNOWN).is_some_and(|rest| rest.first() == Some(&b' '))
+        {
+            return Some(None);
+        }
+        // The parser takes these for a space and for a part of a number.
+        if line.iter().any(|byte| matches!(byte, b'\r' | b'+')) {
+            return None;
+        }
+    }
     let parsed = HeaderResult::parse(header);
     if parsed.is_incomplete() {
         return None;
@@ -117,11 +132,16 @@ mod tests {
         check(b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 80\r\n", Some(Some("198.51.100.7:4711")));
         check(b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 80\r\n", Some(Some("[2001:db8::7]:4711")));
         check(b"PROXY UNKNOWN\r\n", Some(None));
+        check(b"PROXY UNKNOWN 1 2 3 4 5 \xff\r\n", Some(None));
         for wrong in [
             "GET / HTTP/1.1\r\n",
             "PROXY TCP4 198.51.100.7 192.0.2.1 4711 80\n",
             "PROXY TCP4 198.51.100.7 192.0.2.1 4711\r\n",
             "PROXY TCP4 2001:db8::7 2001:db8::1 4711 80\r\n",
+            "PROXY TCP4 198.51.100.7 192.0.2.1 4711 80 \n",
+            "PROXY TCP4\r198.51.100.7 192.0.2.1 4711 80\r\n",
+            "PROXY TCP4 198.51.100.7 192.0.2.1 +4711 80\r\n",
+            "PROXY UNKNOWNS\r\n",
             "PROXY TCP4 198.51.100.7 192.0.2.1 4711 80000\r\n",
             "proxy TCP4 198.51.100.7 192.0.2.1 4711 80\r\n",
         ] {

@@ -21,17 +21,17 @@ const USUAL_FIELDS: usize = 100;
 
 /// A request whose body is still to be read.
 #[derive(Debug)]
-pub(super) struct Received {
-    pub(super) head: Parts,
-    pub(super) body: Result<Decoder, Malformed>,
+pub struct Received {
+    pub head: Parts,
+    pub body: Result<Decoder, Malformed>,
     /// Whether the client takes another answer on the connection.
-    pub(super) keeps_alive: bool,
-    pub(super) takes_trailers: bool,
+    pub keeps_alive: bool,
+    pub takes_trailers: bool,
 }
 
 impl Received {
     /// Whether the client waits for a word before it sends the body (RFC 9110 §10.1.1).
-    pub(super) fn expects_continue(&self) -> bool {
+    pub fn expects_continue(&self) -> bool {
         let expect = || self.head.headers.get(EXPECT);
         self.body.is_ok_and(|body| !body.has_ended())
             && self.head.version == Version::HTTP_11
@@ -41,14 +41,14 @@ impl Received {
 
 /// Whether a head, the first `seen` bytes of which were not all of it, may be whole or too large now: it is not parsed
 /// again for each byte that comes.
-pub(super) fn is_worth_reading(unread: &[u8], seen: usize, limits: &Limits) -> bool {
+pub fn is_worth_reading(unread: &[u8], seen: usize, limits: &Limits) -> bool {
     seen == 0
         || unread.len() >= limits.header_bytes
         || memmem::find(&unread[seen.saturating_sub(2)..], b"\n\r\n").is_some()
 }
 
 /// Reads a head from the beginning of `unread`, once it is there whole.
-pub(super) fn read_head(unread: &mut Bytes, limits: &Limits) -> Result<Option<Received>, Refusal> {
+pub fn read_head(unread: &mut Bytes, limits: &Limits) -> Result<Option<Received>, Refusal> {
     let mut usual = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
     let mut many;
     let fields = if limits.headers <= USUAL_FIELDS {

@@ -18,29 +18,32 @@ use crate::http1::{Malformed, Reason};
 const MAX_FIELDS: usize = 256;
 /// The head of an answer, and how its body is to be read.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) head: Parts,
-    pub(super) body: Decoder,
+pub struct Answer {
+    pub head: Parts,
+    pub body: Decoder,
     /// Whether the endpoint takes another request on the connection.
-    pub(super) keeps_alive: bool,
+    pub keeps_alive: bool,
 }
 
 impl Answer {
     /// Whether another answer follows that is the real one (RFC 9110 §15.2); behind 101 there is none.
-    pub(super) fn is_interim(&self) -> bool {
+    pub fn is_interim(&self) -> bool {
         let status = self.head.status;
         status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
     }
 }
 
 /// Reads a head from the beginning of `unread`, once it is there whole. `to_head`: it answers HEAD.
-pub(super) fn read_head(unread: &mut Bytes, to_head: bool) -> Result<Option<Answer>, Malformed> {
+pub fn read_head(unread: &mut Bytes, to_head: bool) -> Result<Option<Answer>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let status = httparse::ParserConfig::default()
         .parse_response_with_uninit_headers(&mut parsed, unread, &mut fields)
         .map_err(|_| Malformed("the head is not HTTP/1.1"))?;
     let httparse::Status::Complete(head_bytes) = status else { return Ok(None) };
+    if fields::has_bare_line_feed(&unread[..head_bytes]) {
+        return Err(Malformed("a line of the head ends in a bare line feed"));
+    }
 
     let mut head = Response::new(()).into_parts().0;
     head.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -192,6 +195,7 @@ mod tests {
             ("Content-Length: 18446744073709551616", "the Content-Length is no number"),
             ("X-Odd: a\r\n b", "the head is not HTTP/1.1"),
             ("X Odd: a", "the head is not HTTP/1.1"),
+            ("X-Odd: a\nX-Even: b", "a line of the head ends in a bare line feed"),
         ] {
             let wire = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
             assert_eq!(read(&wire, false), Some(Err(reason)), "{fields:?}");

@@ -3,6 +3,8 @@
 //!
 //! Never here: which fields a request has, or I/O.
 
+use std::borrow::Cow;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
@@ -73,7 +75,7 @@ impl Head {
 
 impl Form for RequestHead {
     fn begin(method: &Method, target: &Uri) -> Self {
-        Self::new(method, target.path_and_query().map_or("/", PathAndQuery::as_str))
+        Self::new(method, &origin_form(target))
     }
 
     fn host(&mut self, host: &[u8]) {
@@ -141,11 +143,14 @@ impl StreamHead {
 /// RFC 9113 §8.2 and §8.3: the host is `:authority`, and nothing is about the connection but `te: trailers`.
 impl Form for StreamHead {
     fn begin(method: &Method, target: &Uri) -> Self {
-        let root = || PathAndQuery::from_static("/");
+        let path = match (target.path_and_query(), origin_form(target)) {
+            (Some(path), Cow::Borrowed(_)) => path.clone(),
+            (_, target) => PathAndQuery::try_from(&*target).expect("a valid target with a path"),
+        };
         Self {
             method: method.clone(),
             authority: None,
-            path: target.path_and_query().map_or_else(root, PathAndQuery::clone),
+            path,
             fields: HeaderMap::with_capacity(2 * ROOM_FOR_OURS),
             framing: Framing::Empty,
             kept: Kept::default(),
@@ -183,6 +188,15 @@ impl Form for StreamHead {
     }
 }
 
+/// What an endpoint is asked for (RFC 9112 §3.2.1): of a target in absolute form the path may be empty.
+fn origin_form(target: &Uri) -> Cow<'_, str> {
+    match target.path_and_query().map(PathAndQuery::as_str) {
+        None => Cow::Borrowed("/"),
+        Some(query) if query.starts_with('?') => Cow::Owned(format!("/{query}")),
+        Some(path) => Cow::Borrowed(path),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +223,19 @@ mod tests {
             let value = |name: &str| Some(request.headers().get(name)?.to_str().expect("text"));
             assert_eq!((value("x-a"), value("te")), (Some("1"), Some("trailers")));
             assert_eq!((value("content-length"), value("host")), (length, None));
+        }
+    }
+
+    #[test]
+    fn an_empty_path_is_the_root() {
+        for (target, path) in
+            [("http://a.test?b", "/?b"), ("http://a.test", "/"), ("/?b", "/?b"), ("*", "*")]
+        {
+            let target = target.parse().expect("a target");
+            let head = <RequestHead as Form>::begin(&Method::GET, &target);
+            let line = format!("GET {path} HTTP/1.1\r\n");
+            assert_eq!(String::from_utf8_lossy(head.as_bytes()), line);
+            assert_eq!(StreamHead::begin(&Method::GET, &target).path, path);
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Never here: which requests may go there (a [`Permit`](crate::policy::Permit) says so), or their headers.
 
-mod answer;
+#[doc(hidden)]
+pub mod answer;
 pub mod balance;
 mod budget;
 pub mod client;

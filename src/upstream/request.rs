@@ -73,7 +73,8 @@ impl RequestHead {
         self.is_head
     }
 
-    pub(super) fn framing(&self) -> Framing {
+    /// How the end of the body is told.
+    pub fn framing(&self) -> Framing {
         self.framing
     }
 }
