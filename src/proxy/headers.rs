@@ -6,6 +6,8 @@
 //!
 //! Never here: credentials (taken out before), or anything decided from a forwarded header.
 
+use std::net::Ipv6Addr;
+
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
     HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
@@ -290,20 +292,32 @@ fn is_host(value: &[u8]) -> bool {
     match value.iter().position(|byte| !is_plain(byte)) {
         None => !value.is_empty(),
         Some(0) if value[0] == b':' => false,
-        Some(end) if value[end] == b':' => {
-            value[end + 1..].iter().all(u8::is_ascii_digit) && value.len() - end <= 6
-        }
+        Some(0) if value[0] == b'[' => is_bracketed_host(&value[1..]),
+        Some(end) if value[end] == b':' => is_port(&value[end + 1..]),
         Some(_) => is_unusual_host(value),
     }
 }
 
-/// An address in brackets, or a name with percent-encoding or punctuation.
+/// An address of IPv6, the bracket behind it, and maybe a port.
+fn is_bracketed_host(value: &[u8]) -> bool {
+    let text = std::str::from_utf8(value).ok().and_then(|text| text.split_once(']'));
+    text.is_some_and(|(address, port)| {
+        let is_port =
+            |port: &str| port.strip_prefix(':').is_some_and(|port| is_port(port.as_bytes()));
+        address.parse::<Ipv6Addr>().is_ok() && (port.is_empty() || is_port(port))
+    })
+}
+
+/// A name with percent-encoding or punctuation.
 fn is_unusual_host(value: &[u8]) -> bool {
-    let is_allowed =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte);
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:%!$&'()*+;=".contains(byte);
     value.iter().all(is_allowed)
         && Authority::try_from(value)
             .is_ok_and(|a| a.port().is_none_or(|port| port.as_str().len() <= 5))
+}
+
+fn is_port(value: &[u8]) -> bool {
+    value.len() <= 5 && value.iter().all(u8::is_ascii_digit)
 }
 
 /// An offer of HTTP/2 may be ignored, and never goes on; HTTP/1.0 cannot ask for anything (RFC 9110 §7.8). HTTP/2 asks
