@@ -21,6 +21,7 @@ use super::forwarded::{self, Via};
 use super::request_id::X_REQUEST_ID;
 use crate::http1::encode::Framing;
 use crate::identity::{Identity, IdentityHeaders};
+use crate::paths::Ambiguity;
 use crate::policy::upgrades::Protocol;
 use crate::upstream::head::{Form, Head};
 
@@ -44,6 +45,7 @@ pub(super) fn survey(head: &Parts, ours: &IdentityHeaders) -> Result<Survey, Ref
         return Err(Refusal::MethodNotSupported);
     }
     check_host(head)?;
+    check_path(head)?;
     let mut survey = Survey::default();
     for name in head.headers.keys() {
         survey.see(name, head, ours)?;
@@ -94,6 +96,10 @@ impl Survey {
             | "http2-settings"
             | "expect" => {
                 self.remove.push(name.clone());
+            }
+            // HTTP/2's parser takes a quote for a letter (RFC 9110 §5.6.2 does not); in HTTP/1 it would not have come here.
+            text if head.version == Version::HTTP_2 && has_quote(text) => {
+                return Err(Refusal::Unparsable);
             }
             text => {
                 let mut buffer = [0; MAX_FOLDED_BYTES];
@@ -223,6 +229,7 @@ pub(super) fn strip_trailers(
         is_ours(folded, ours)
             || forwarded::is_forwarded(folded)
             || secrets.contains(name)
+            || has_quote(folded)
             || matches!(
                 folded,
                 "host" | "content-length" | "transfer-encoding" | "connection" | "te" | "trailer"
@@ -269,6 +276,14 @@ pub(super) fn finish(headers: &mut HeaderMap, request_id: &HeaderValue) {
         headers.remove(name);
     }
     headers.insert(&X_REQUEST_ID, request_id.clone());
+}
+
+/// A target that begins with its query has no path for HTTP/1, and `/` for [`Uri`](http::Uri).
+fn check_path(head: &Parts) -> Result<(), Refusal> {
+    match head.uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('?') => Err(Ambiguity::NotAPath.into()),
+        _ => Ok(()),
+    }
 }
 
 /// RFC 9112 §3.2: exactly one `Host`, of the form `host[:port]`; HTTP/1.0 may have none. In HTTP/2 `:authority` takes
@@ -334,6 +349,11 @@ fn asks_for_other_protocol(head: &Parts) -> bool {
 /// Whether a connection option can be the name of a field that is not looked at anyway.
 fn names_field(option: &[u8]) -> bool {
     !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+}
+
+/// Whether a name has the one character in it that [`HeaderName`] takes and no name may have.
+fn has_quote(name: &str) -> bool {
+    memchr::memchr(b'"', name.as_bytes()).is_some()
 }
 
 fn is_ours(folded: &str, ours: &IdentityHeaders) -> bool {
