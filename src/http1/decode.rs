@@ -183,7 +183,10 @@ fn read_trailers(unread: &mut Bytes) -> Result<Option<HeaderMap>, Malformed> {
     const WRONG: Malformed = Malformed("the trailers are not well-formed");
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
     match httparse::parse_headers(unread, &mut fields).map_err(|_| WRONG)? {
-        httparse::Status::Complete((bytes, _)) if fields::has_bare_line_feed(&unread[..bytes]) => {
+        // However they came: all at once, or piece by piece.
+        httparse::Status::Complete((bytes, _))
+            if bytes > MAX_TRAILER_BYTES || fields::has_bare_line_feed(&unread[..bytes]) =>
+        {
             Err(WRONG)
         }
         httparse::Status::Complete((bytes, fields)) => {
@@ -228,5 +231,7 @@ mod tests {
         }
         let endless = format!("1;{}", "x".repeat(MAX_CHUNK_LINE_BYTES));
         assert!(read_size(&mut endless.into()).is_err());
+        let long = format!("x: {}\r\n\r\n", "x".repeat(MAX_TRAILER_BYTES));
+        assert!(read_trailers(&mut long.into()).is_err());
     }
 }
