@@ -6,6 +6,8 @@
 //!
 //! Never here: credentials (taken out before), or anything decided from a forwarded header.
 
+use std::net::Ipv6Addr;
+
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
     HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
@@ -19,6 +21,7 @@ use super::forwarded::{self, Via};
 use super::request_id::X_REQUEST_ID;
 use crate::http1::encode::Framing;
 use crate::identity::{Identity, IdentityHeaders};
+use crate::paths::Ambiguity;
 use crate::policy::upgrades::Protocol;
 use crate::upstream::head::{Form, Head};
 
@@ -42,6 +45,7 @@ pub(super) fn survey(head: &Parts, ours: &IdentityHeaders) -> Result<Survey, Ref
         return Err(Refusal::MethodNotSupported);
     }
     check_host(head)?;
+    check_path(head)?;
     let mut survey = Survey::default();
     for name in head.headers.keys() {
         survey.see(name, head, ours)?;
@@ -92,6 +96,10 @@ impl Survey {
             | "http2-settings"
             | "expect" => {
                 self.remove.push(name.clone());
+            }
+            // HTTP/2's parser takes a quote for a letter (RFC 9110 §5.6.2 does not); in HTTP/1 it would not have come here.
+            text if head.version == Version::HTTP_2 && has_quote(text) => {
+                return Err(Refusal::Unparsable);
             }
             text => {
                 let mut buffer = [0; MAX_FOLDED_BYTES];
@@ -221,6 +229,7 @@ pub(super) fn strip_trailers(
         is_ours(folded, ours)
             || forwarded::is_forwarded(folded)
             || secrets.contains(name)
+            || has_quote(folded)
             || matches!(
                 folded,
                 "host" | "content-length" | "transfer-encoding" | "connection" | "te" | "trailer"
@@ -269,6 +278,14 @@ pub(super) fn finish(headers: &mut HeaderMap, request_id: &HeaderValue) {
     headers.insert(&X_REQUEST_ID, request_id.clone());
 }
 
+/// A target that begins with its query has no path for HTTP/1, and `/` for [`Uri`](http::Uri).
+fn check_path(head: &Parts) -> Result<(), Refusal> {
+    match head.uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('?') => Err(Ambiguity::NotAPath.into()),
+        _ => Ok(()),
+    }
+}
+
 /// RFC 9112 §3.2: exactly one `Host`, of the form `host[:port]`; HTTP/1.0 may have none. In HTTP/2 `:authority` takes
 /// its place, and where both are there they must agree (RFC 9113 §8.3.1).
 fn check_host(head: &Parts) -> Result<(), Refusal> {
@@ -290,20 +307,32 @@ fn is_host(value: &[u8]) -> bool {
     match value.iter().position(|byte| !is_plain(byte)) {
         None => !value.is_empty(),
         Some(0) if value[0] == b':' => false,
-        Some(end) if value[end] == b':' => {
-            value[end + 1..].iter().all(u8::is_ascii_digit) && value.len() - end <= 6
-        }
+        Some(0) if value[0] == b'[' => is_bracketed_host(&value[1..]),
+        Some(end) if value[end] == b':' => is_port(&value[end + 1..]),
         Some(_) => is_unusual_host(value),
     }
 }
 
-/// An address in brackets, or a name with percent-encoding or punctuation.
+/// An address of IPv6, the bracket behind it, and maybe a port.
+fn is_bracketed_host(value: &[u8]) -> bool {
+    let text = std::str::from_utf8(value).ok().and_then(|text| text.split_once(']'));
+    text.is_some_and(|(address, port)| {
+        let is_port =
+            |port: &str| port.strip_prefix(':').is_some_and(|port| is_port(port.as_bytes()));
+        address.parse::<Ipv6Addr>().is_ok() && (port.is_empty() || is_port(port))
+    })
+}
+
+/// A name with percent-encoding or punctuation.
 fn is_unusual_host(value: &[u8]) -> bool {
-    let is_allowed =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte);
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:%!$&'()*+;=".contains(byte);
     value.iter().all(is_allowed)
         && Authority::try_from(value)
             .is_ok_and(|a| a.port().is_none_or(|port| port.as_str().len() <= 5))
+}
+
+fn is_port(value: &[u8]) -> bool {
+    value.len() <= 5 && value.iter().all(u8::is_ascii_digit)
 }
 
 /// An offer of HTTP/2 may be ignored, and never goes on; HTTP/1.0 cannot ask for anything (RFC 9110 §7.8). HTTP/2 asks
@@ -320,6 +349,11 @@ fn asks_for_other_protocol(head: &Parts) -> bool {
 /// Whether a connection option can be the name of a field that is not looked at anyway.
 fn names_field(option: &[u8]) -> bool {
     !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+}
+
+/// Whether a name has the one character in it that [`HeaderName`] takes and no name may have.
+fn has_quote(name: &str) -> bool {
+    memchr::memchr(b'"', name.as_bytes()).is_some()
 }
 
 fn is_ours(folded: &str, ours: &IdentityHeaders) -> bool {

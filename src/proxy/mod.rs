@@ -293,6 +293,10 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
     let taken = snapshot.sources.take(&mut head.uri, &mut head.headers);
     let route = snapshot.config.routes.find(head.uri.path())?;
     context.saw_route(route);
+    // Nobody can say which of two is meant: not even on a public route, where one that is not valid is as good as none.
+    if taken.is_err() {
+        return Err(Refusal::Unauthenticated(Unauthenticated::Ambiguous));
+    }
     let preflight = preflight(head, &snapshot).and_then(|method| {
         authorize_preflight(route, &method, context.connection().peer().names())
     });

@@ -267,7 +267,8 @@ impl Connection {
     /// Answers what cannot be served.
     async fn turn_away(&self, head: Option<&Parts>, refusal: Refusal) -> End {
         let answer = self.proxy.turn_away(&self.info, head, refusal);
-        match self.send(answer, LAST).await.0 {
+        let is_head = head.is_some_and(|head| head.method == Method::HEAD);
+        match self.send(answer, Reader { is_head, ..LAST }).await.0 {
             Sent::Whole => End::Lingering,
             Sent::Broken => End::Broken,
             Sent::Left => End::Left,

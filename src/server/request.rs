@@ -86,7 +86,12 @@ pub fn read_head(unread: &mut Bytes, limits: &Limits) -> Result<Option<Received>
 fn own(bytes: &Bytes, parsed: &httparse::Request<'_, '_>) -> Option<Parts> {
     let mut head = Request::new(()).into_parts().0;
     head.method = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
-    head.uri = Uri::from_maybe_shared(bytes.slice_ref(parsed.path?.as_bytes())).ok()?;
+    let target = bytes.slice_ref(parsed.path?.as_bytes());
+    // A target has no fragment (RFC 9112 §3.2); the type would leave it out without a word.
+    if memchr::memchr(b'#', &target).is_some() {
+        return None;
+    }
+    head.uri = Uri::from_maybe_shared(target).ok()?;
     head.version = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     head.headers = fields::owned(bytes, parsed.headers).ok()?;
     Some(head)
@@ -195,6 +200,7 @@ mod tests {
             "GET / HTTP/1.1\r\nX : a\r\n\r\n",
             "GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
             "GET  / HTTP/1.1\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\n\r\n",
             "GET / HTTP/2.0\r\n\r\n",
             "G\u{e9}T / HTTP/1.1\r\n\r\n",
         ] {

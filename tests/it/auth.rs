@@ -191,6 +191,8 @@ fn a_public_route_resolves_a_valid_key_and_takes_anything_else_as_anonymous() {
     let received = stage.passes(get("/", &alice.header()));
     check_identity(&received, &alice);
     assert!(!received.head.contains(&alice.key), "{}", received.head);
+    let two = alice.header() + "X-Api-Key: unknown-key\r\n";
+    stage.refuses(get("/", &two), 400, "ambiguous_credentials");
     for lines in ["", &dora.header(), "X-Api-Key: unknown-key\r\n", "Authorization: Bearer xyz\r\n"]
     {
         let received = stage.passes(get("/", lines));

@@ -286,6 +286,9 @@ fn a_missing_doubled_or_malformed_host_is_a_bad_request() {
         "Host: a\\b\r\n",
         "Host: a:b\r\n",
         "Host: [::1\r\n",
+        "Host: [::1]x\r\n",
+        "Host: []\r\n",
+        "Host: [a]\r\n",
         "Host: a\0\r\n",
         "Host: http://a\r\n",
     ] {

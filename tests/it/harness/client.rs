@@ -56,8 +56,13 @@ impl Client {
 
     /// The next answer, or how it broke off.
     pub(crate) fn try_answer(&mut self) -> io::Result<Message> {
+        self.try_answer_to("GET")
+    }
+
+    /// The next answer to a request with `method`, or how it broke off.
+    pub(crate) fn try_answer_to(&mut self, method: &str) -> io::Result<Message> {
         let mut answer = self.try_answer_head()?;
-        if !answer.has_no_content("GET") {
+        if !answer.has_no_content(method) {
             answer.read_body(&mut self.stream)?;
         }
         Ok(answer)
