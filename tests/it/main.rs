@@ -14,6 +14,7 @@ mod check;
 mod cli;
 mod closing;
 mod demo;
+mod doctor;
 mod framing;
 mod generations;
 mod grpc;
