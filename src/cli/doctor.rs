@@ -39,7 +39,7 @@ pub(super) struct Doctor {
     also_read: Vec<PathBuf>,
     /// Send canaries to this front door as well, before FILEs are read: unknown keys, refused with 401.
     ///
-    /// "https://HOST[:PORT]" or "http://HOST[:PORT]", as clients reach the running keyward. The canaries open
+    /// "https://HOST" or "http://HOST:PORT", as clients reach the running keyward. The canaries open
     /// nothing, so that it does no harm where they end up.
     #[arg(long, value_name = "URL")]
     through: Option<String>,
