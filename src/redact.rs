@@ -93,6 +93,12 @@ impl Redactor {
         Shown { patterns: &self.patterns, bytes, view: View::Text }
     }
 
+    /// Whether something in `bytes` would be masked.
+    pub fn holds_secret(&self, bytes: &[u8]) -> bool {
+        !self.patterns.is_plain(bytes)
+            && Secrets::new(&self.patterns, bytes, false).next().is_some()
+    }
+
     /// A sentence of ours that may quote somebody: masked and escaped as the others, but quotes and
     /// backslashes stay, for the log's own format to escape.
     pub fn message<'a>(&'a self, text: &'a str) -> Shown<'a> {

@@ -8,6 +8,7 @@
 mod audit;
 mod check;
 mod demo;
+mod doctor;
 mod failure;
 mod init;
 mod json;
@@ -47,6 +48,8 @@ enum Command {
     Serve,
     /// Check the configuration and the keys, and show what would be served.
     Check(check::Check),
+    /// Look for leaks: canary keys through every path of the configuration, then a search of all that was written.
+    Doctor(doctor::Doctor),
     /// Make, list and switch off keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -91,6 +94,7 @@ fn dispatch(cli: Cli, inherited: Inherited) -> Result<(), Failure> {
         Command::Init(init) => init::run(init, &cli.config),
         Command::Serve => serve::run(&cli.config, inherited),
         Command::Check(check) => check::run(&check, &cli.config),
+        Command::Doctor(doctor) => doctor::run(&doctor, &cli.config),
         Command::Keys(command) => keys::run(command, &cli.config),
         Command::Audit(command) => audit::run(&command, &cli.config),
         Command::Demo { port } => demo::run(port, inherited),

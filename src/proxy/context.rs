@@ -96,8 +96,9 @@ impl RequestContext {
         let networks = &snapshot.config.server.trusted_proxies;
         let peer = connection.peer().ip();
         let is_trusted = forwarded::is_trusted(networks, peer);
-        let foreign =
-            head.filter(|_| is_trusted).and_then(|head| request_id::foreign(&head.headers));
+        let foreign = head
+            .filter(|_| is_trusted)
+            .and_then(|head| request_id::foreign(&head.headers, &snapshot.redactor));
         let client = head
             .filter(|_| is_trusted)
             .map(|head| forwarded::client(&head.headers, networks, peer));

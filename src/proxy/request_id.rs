@@ -7,6 +7,8 @@ use std::cell::{Cell, RefCell};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::redact::Redactor;
+
 /// The header's name.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -67,14 +69,15 @@ fn digits(number: u64) -> [u8; DIGITS / 2] {
     digits
 }
 
-/// The id a trusted proxy gave the request, if there is exactly one and it is well-formed.
-pub(super) fn foreign(headers: &HeaderMap) -> Option<HeaderValue> {
+/// The id a trusted proxy gave the request, if there is exactly one and it is well-formed. It may have come from the
+/// client, so one that could be a key is none: logs and answers show ids as they are.
+pub(super) fn foreign(headers: &HeaderMap, redactor: &Redactor) -> Option<HeaderValue> {
     let mut values = headers.get_all(&X_REQUEST_ID).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.=+/:".contains(byte);
     let is_well_formed =
         (1..=MAX_FOREIGN).contains(&value.len()) && value.as_bytes().iter().all(is_allowed);
-    is_well_formed.then(|| value.clone())
+    (is_well_formed && !redactor.holds_secret(value.as_bytes())).then(|| value.clone())
 }
 
 #[cfg(test)]
@@ -100,9 +103,13 @@ mod tests {
                 (X_REQUEST_ID.clone(), HeaderValue::from_str(value).expect("a value"))
             };
             let headers: HeaderMap = values.iter().map(value).collect();
-            assert_eq!(foreign(&headers).is_some(), expected, "{values:?}");
+            assert_eq!(foreign(&headers, &Redactor::default()).is_some(), expected, "{values:?}");
         };
         check(&["0b1c-7_A.z=+/:"], true);
+        check(&["0123456789abcdef0123456789abcdef"], true);
+        check(&["6c84fb90-12c4-11e1-840d-7b25c5ee775a"], true);
+        check(&["kw_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"], false);
+        check(&["a/api_key=12345678"], false);
         check(&["a".repeat(128).as_str()], true);
         for values in
             [&[][..], &[""], &["a b"], &["a\"b"], &["a", "b"], &["a".repeat(129).as_str()]]

@@ -96,6 +96,7 @@ const RULES: &[Rule] = &[
             "cli/keys",
             "cli/making.rs",
             "cli/demo",
+            "cli/doctor/canary.rs",
             "admin/create.rs",
             "admin/idempotency.rs",
             "admin/keys.rs",

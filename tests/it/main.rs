@@ -16,6 +16,7 @@ mod cli;
 mod closing;
 mod core_dumps;
 mod demo;
+mod doctor;
 mod floods;
 mod generations;
 mod grpc;

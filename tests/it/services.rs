@@ -28,9 +28,9 @@ path = "/fail"
 "#;
 
 /// A service as a process of its own; killed when dropped.
-struct Service {
+pub(crate) struct Service {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Removed after the process has gone.
     _folder: Option<TempDir>,
 }
@@ -44,7 +44,7 @@ impl Drop for Service {
 }
 
 /// nginx serving files, and saying at `/public/whoami` and `/whoami` what headers it received.
-fn nginx(files: &[(&str, &[u8])]) -> Service {
+pub(crate) fn nginx(files: &[(&str, &[u8])]) -> Service {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path();
     for (name, content) in files {
@@ -86,7 +86,7 @@ fn nginx(files: &[(&str, &[u8])]) -> Service {
 }
 
 /// The application in `apps/whoami.py`.
-fn python() -> Service {
+pub(crate) fn python() -> Service {
     let mut child = Command::new("python3")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/apps/whoami.py"))
         .stdin(Stdio::null())
