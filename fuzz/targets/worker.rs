@@ -41,6 +41,7 @@ trusted_proxies = ["10.0.0.0/8"]
 header_bytes = "8KiB"
 headers = 32
 [auth]
+failures = "off"
 key_sources = [
   { header = "x-api-key" },
   { header = "authorization", scheme = "Bearer" },
@@ -118,7 +119,7 @@ impl Worker {
         let log = AccessLog::start(&Sink::File("/dev/null".into()), Format::Json, Overflow::Block)
             .expect("a log");
         let shared = Shared::new(config, keys, handshakes);
-        let proxy = Proxy::new(shared.current(), Arc::default(), log.worker(), Reports::off());
+        let proxy = Proxy::new(&shared, Arc::default(), log.worker(), Reports::off());
         let connection = |peer: &str| {
             Rc::new(ConnectionInfo::new(peer.parse().expect("an address"), Proto::Http))
         };

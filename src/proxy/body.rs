@@ -21,7 +21,7 @@ use crate::pipe::Pipe;
 use crate::rate::{Allowance, Pace};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
-use crate::snapshot::Held;
+use crate::snapshot::{Held, Snapshot};
 use crate::upstream::exchange::{Exchange, Fault};
 
 /// What is known of a request's body while it goes by.
