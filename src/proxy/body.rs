@@ -216,15 +216,9 @@ impl ResponseBody {
         }
     }
 
-    /// The whole of it, if it is a body of ours: small, and there.
-    pub fn take_own(&mut self) -> Option<Bytes> {
-        match &mut self.0 {
-            Behind::Own(body, context) => {
-                context.count_out(body.len());
-                Some(std::mem::take(body))
-            }
-            Behind::Upstream(..) | Behind::Tunnel(_) => None,
-        }
+    /// Whether it is a body of ours, which is a refusal's.
+    pub fn is_own(&self) -> bool {
+        matches!(&self.0, Behind::Own(body, _) if !body.is_empty())
     }
 
     /// The client took nothing of it for too long: it is cut.

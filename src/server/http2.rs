@@ -23,7 +23,7 @@ use h2::server::{Builder, Connection};
 use h2::{Ping, PingPong, Reason};
 use tokio::time::{Instant, Sleep, sleep};
 
-use self::guard::Guarded;
+use self::guard::{Budget, Guarded};
 use super::Purpose;
 use super::connection::ConnectionInfo;
 use super::handshake::Opened;
@@ -41,6 +41,9 @@ const STREAM_WINDOW_BYTES: u32 = 64 * 1024 - 1;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * (STREAM_WINDOW_BYTES + 1);
 /// How much of an answer may wait on one stream for its client to take it.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// How many refusals may wait at once for a client to take them. Whoever has no key could have us hold as many as there
+/// are streams, on each connection; who has one, and takes what it asked for, is refused now and then.
+const REFUSALS_WAITING: u32 = 32;
 /// How long a client may take to say that it is still there.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to close, once it was told to go, or that its WebSocket has ended.
@@ -59,8 +62,7 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
     let budget = transport.budget();
     let Some(mut requests) = begin(&builder, transport, &info).await else { return };
     let mut heartbeat = Heartbeat::of(&mut requests, keep_alive);
-    let streams = Streams { connection: Rc::clone(&info), open: Cell::new(0), keep_alive, pace };
-    let streams = Rc::new(streams);
+    let streams = Rc::new(Streams::of(&info, Rc::clone(&budget), keep_alive, pace));
     let (mut is_leaving, mut is_cut) = (false, false);
     poll_fn(|cx| {
         info.begin_turn();
@@ -171,10 +173,41 @@ impl Heartbeat {
 struct Streams {
     connection: Rc<ConnectionInfo>,
     open: Cell<usize>,
+    /// Refusals that the client makes no room for.
+    refusals: Cell<u32>,
+    budget: Rc<Budget>,
     /// How long the next one may be waited for.
     keep_alive: Duration,
     /// How slowly the client may take an answer.
     pace: Pace,
+}
+
+impl Streams {
+    fn of(
+        connection: &Rc<ConnectionInfo>,
+        budget: Rc<Budget>,
+        keep_alive: Duration,
+        pace: Pace,
+    ) -> Self {
+        let (open, refusals) = (Cell::new(0), Cell::new(0));
+        Self { connection: Rc::clone(connection), open, refusals, budget, keep_alive, pace }
+    }
+
+    /// Whether one more refusal that waits would be too many: the connection ends then. Otherwise it is counted, until
+    /// [`refusal_has_ended`](Self::refusal_has_ended).
+    fn has_enough_refusals(&self) -> bool {
+        if self.refusals.get() == REFUSALS_WAITING {
+            self.budget.overdraw();
+            self.connection.deadline().wake_driver();
+            return true;
+        }
+        self.refusals.set(self.refusals.get() + 1);
+        false
+    }
+
+    fn refusal_has_ended(&self) {
+        self.refusals.set(self.refusals.get() - 1);
+    }
 }
 
 /// One stream, until its answer has ended.

@@ -61,6 +61,11 @@ impl Budget {
         self.is_overdrawn.get()
     }
 
+    /// The client floods us in a way that is not seen here.
+    pub(super) fn overdraw(&self) {
+        self.is_overdrawn.set(true);
+    }
+
     fn earn(&self) {
         self.left.set((self.left.get() + EARNED).min(BUDGET));
     }
@@ -72,7 +77,7 @@ impl Budget {
         }
         let now = now();
         if now.saturating_duration_since(self.since.get()) < PERIOD {
-            return self.is_overdrawn.set(true);
+            return self.overdraw();
         }
         self.since.set(now);
         self.left.set(BUDGET - cost);

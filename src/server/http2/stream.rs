@@ -64,7 +64,7 @@ pub(super) async fn answer(
     }
     // An answer to HEAD tells of what it leaves out.
     let has_ended = tunnel.is_none() && (is_head || body.is_end_stream());
-    let Ok(mut outgoing) = respond.send_response(Response::from_parts(head, ()), has_ended) else {
+    let Ok(outgoing) = respond.send_response(Response::from_parts(head, ()), has_ended) else {
         respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     };
@@ -76,21 +76,17 @@ pub(super) async fn answer(
         }
         None if has_ended => {}
         None => {
-            // A refusal is a few hundred bytes: h2 keeps them for a fraction of what it takes to wait.
-            if let Some(refusal) = body.take_own() {
-                let _ = outgoing.send_data(refusal, true);
-                return;
-            }
+            let is_refusal = body.is_own();
             let patience = Patience::new(stream.all.pace);
             let sending = Sending { body, outgoing, held: Bytes::new(), patience };
-            send(stream, sending).await;
+            send(stream, sending, is_refusal).await;
         }
     }
 }
 
 /// Sends what is left of an answer. A client may hold a hundred on each connection, and what was needed to make them is
 /// ten times what is needed to wait: so whoever takes nothing is waited for by a task of its own.
-async fn send(stream: Stream, mut sending: Sending) {
+async fn send(stream: Stream, mut sending: Sending, is_refusal: bool) {
     let is_taken = poll_fn(|cx| {
         let sent = stream.poll(cx, |cx| sending.poll(cx, &stream.info));
         if sent.is_pending() && sending.held.is_empty() {
@@ -99,11 +95,15 @@ async fn send(stream: Stream, mut sending: Sending) {
             Poll::Ready(sent.is_ready())
         }
     });
-    if !is_taken.await {
-        tokio::task::spawn_local(async move {
-            poll_fn(|cx| stream.poll(cx, |cx| sending.poll(cx, &stream.info))).await;
-        });
+    if is_taken.await || (is_refusal && stream.all.has_enough_refusals()) {
+        return;
     }
+    tokio::task::spawn_local(async move {
+        poll_fn(|cx| stream.poll(cx, |cx| sending.poll(cx, &stream.info))).await;
+        if is_refusal {
+            stream.all.refusal_has_ended();
+        }
+    });
 }
 
 /// What `handled` comes to; `None` if the client does not wait for it.

@@ -186,12 +186,12 @@ fn a_head_above_its_limit_is_431_and_one_far_above_it_ends_the_connection() {
     stage.passes(get_http1("/", &alice.header()));
 }
 
+const INITIAL_WINDOW_SIZE: u16 = 4;
 /// Streams of a connection, as many as are allowed.
 const STREAMS: u32 = 100;
 
 /// A client that takes nothing, of as many answers as it may ask for.
 fn hold(stage: &Stage, actor: &Actor) -> Wire {
-    const INITIAL_WINDOW_SIZE: u16 = 4;
     let mut wire = Wire::connect(stage.kw.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
     let all: Vec<u8> = (0..STREAMS).flat_map(|number| get(2 * number + 1, "/", actor)).collect();
     wire.send(&all).expect("the proxy takes requests");
@@ -228,14 +228,21 @@ fn answers_that_nobody_takes_hold_little_memory_and_end() {
 }
 
 #[test]
-fn refusals_that_nobody_takes_hold_less_and_end_with_the_connection() {
-    let (stage, alice) = stage(Upstream::hello(), |setup| {
-        setup.set("server.timeouts", "keep_alive = \"3s\"");
-    });
-    let (of_each, held) = held_by(&stage, &Actor::new("mallory", "viewer"));
-    assert!(of_each < 4000, "{of_each} bytes of each");
-    for mut wire in held {
-        while wire.next().is_some() {}
+fn who_takes_no_refusals_is_ended_before_they_pile_up() {
+    let (stage, alice) = stage(Upstream::hello(), |_| {});
+    let mallory = Actor::new("mallory", "viewer");
+    let mut wire = Wire::connect(stage.kw.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
+    let ask = |from: u32, to: u32| -> Vec<u8> {
+        (from..to).flat_map(|number| get(2 * number + 1, "/", &mallory)).collect()
+    };
+    wire.send(&ask(0, 30)).expect("the proxy takes requests");
+    for _ in 0..30 {
+        let head = wire.wait_for(|frame| matches!(frame.kind, HEADERS | GOAWAY));
+        assert_eq!(head.expect("the head of each answer").kind, HEADERS);
     }
+    wire.send(&ask(30, 40)).expect("the proxy takes requests");
+    let goodbye = wire.wait_for(|frame| frame.kind == GOAWAY).expect("it is told");
+    assert_eq!(goodbye.code(), ENHANCE_YOUR_CALM);
+    while wire.next().is_some() {}
     stage.passes(get_http1("/", &alice.header()));
 }
