@@ -39,11 +39,7 @@ pub struct Upload {
 
 impl Upload {
     /// `may_pause`: it may come as slowly as it likes, as long as it comes.
-    pub(super) fn new(
-        connection: Rc<ConnectionInfo>,
-        snapshot: Held,
-        may_pause: bool,
-    ) -> Self {
+    pub(super) fn new(connection: Rc<ConnectionInfo>, snapshot: Held, may_pause: bool) -> Self {
         let server = &snapshot.config.server;
         let allowance = Allowance::full(Pace {
             longest: server.timeouts.request_body_idle,

@@ -25,6 +25,7 @@ mod guesses;
 mod headers;
 pub mod in_flight;
 mod redirect;
+mod rehearsal;
 pub mod request_id;
 pub mod tunnel;
 pub mod upgrade;
@@ -203,29 +204,6 @@ impl Proxy {
                 (Err(refusal), _) => refuse(context.cause(refusal), context),
             }
         }
-    }
-
-    /// Does with a request's head all that [`handle`](Self::handle) does but send it: for the pipeline bench and the
-    /// fuzz targets.
-    ///
-    /// # Errors
-    /// Why it would be refused.
-    #[doc(hidden)]
-    pub fn rehearse(
-        self: &Rc<Self>,
-        connection: &Rc<ConnectionInfo>,
-        head: Parts,
-        body: SizeHint,
-    ) -> Result<Head, Refusal> {
-        let mut context = RequestContext::start(self, connection, Some(&head));
-        let framing = framing(&head.headers, body);
-        permitted(head, framing, &mut context).map(|(_, head)| head)
-    }
-
-    /// Does with a request's trailers what is done before they go on: for the fuzz targets.
-    #[doc(hidden)]
-    pub fn rehearse_trailers(&self, trailers: &mut HeaderMap) {
-        body::strip_trailers(trailers, &self.snapshot());
     }
 
     /// Answers what came over `connection` and cannot be served at all; `head` is `None` if it could not be read. The

@@ -7,12 +7,14 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use crate::harness::{Actor, Keyward, Setup, Upstream};
+use crate::takeover::free_address;
 
 /// With `lines` in its `[server]`, from a folder of its own, with as large a dump allowed as may be asked for.
 fn start(lines: &str) -> (Upstream, Keyward, Actor) {
     let app = Upstream::hello();
     let mut setup = Setup::new(&app);
-    setup.set("server", lines);
+    // One that the next process finds again.
+    setup.replace("server", &format!("listen = [\"{}\"]\n{lines}", free_address()));
     let folder = setup.folder.path().to_str().expect("a path in UTF-8").to_owned();
     let script = "cd \"$1\"; shift; ulimit -S -c \"$(ulimit -H -c)\"; exec \"$@\"";
     setup.start_through(&["sh", "-c", script, "sh", &folder]);

@@ -103,9 +103,9 @@ fn every_printed_line_gives_what_it_promises() {
     let (_, usage) = steps.iter().find(|(_, command)| command.contains("/usage")).expect("a line");
     let usage: serde_json::Value =
         serde_json::from_str(&run(&usage.replace("-i ", "-s "))).expect("JSON");
-    // Let through, and refused by the role.
+    // Let through, and refused by the role; and perhaps one that was under way when its key was disabled.
     let seen = [&usage["requests"]["2xx"], &usage["requests"]["4xx"]];
-    assert!(seen[0].as_u64() >= Some(2) && seen[1].as_u64() == Some(1), "{usage}");
+    assert!(seen[0].as_u64() >= Some(2) && seen[1].as_u64() >= Some(1), "{usage}");
     let as_json =
         run(&format!("{} -s -H 'accept: application/json'", steps[5].1.replace("-i ", "")));
     let as_json: serde_json::Value =
