@@ -1,6 +1,12 @@
-//! How much clients may take of us: connections, in all and from one address, and tunnels.
+//! How much clients may take of us: connections, in all and from one address, tunnels, and requests
+//! ([`requests`], [`meters`]).
 //!
 //! Never here: what happens to a client that wants more (the acceptor, or the proxy, decides).
+
+pub mod meter;
+pub mod meters;
+pub mod quota;
+pub mod requests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
