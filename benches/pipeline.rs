@@ -125,8 +125,8 @@ fn worker(folder: &Path, log: &AccessLog) -> Result<(Rc<Proxy>, Rc<ConnectionInf
     let peer = "127.0.0.1:4711".parse()?;
     let connection = ConnectionInfo::new(peer, Proto::Http);
     let shared = Shared::new(config, keys, handshakes);
-    let tunnels = Arc::default();
-    let proxy = Proxy::new(shared.current(), tunnels, log.worker(), Reports::off())
+    let (tunnels, meters) = (Arc::default(), Arc::clone(shared.meters()));
+    let proxy = Proxy::new(shared.current(), tunnels, meters, log.worker(), Reports::off())
         .map_err(io::Error::other)?;
     Ok((Rc::new(proxy), Rc::new(connection)))
 }

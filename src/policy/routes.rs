@@ -5,10 +5,13 @@
 //!
 //! Never here: identities, and the decision itself (see [`authorize`](super::authorize)).
 
+use std::sync::Arc;
+
 use http::Method;
 
 use super::upgrades::Upgrades;
 use crate::identity::RoleSet;
+use crate::limit::quota::Quota;
 use crate::paths::patterns::PatternTree;
 use crate::paths::{self, Ambiguity};
 
@@ -25,6 +28,8 @@ pub struct RouteRule {
     pub client_subjects: Vec<String>,
     /// The protocols that the connection of a request may be handed over to.
     pub upgrades: Upgrades,
+    /// How many requests each key may send, or each address that came without one.
+    pub quota: Option<Arc<Quota>>,
     /// The place of its upstream in the configuration.
     pub upstream: usize,
     /// `ambiguous_paths = "allow"`: take the path as it stands, even if two parsers could differ.
@@ -127,6 +132,7 @@ impl RouteTable {
                 access: Access::AnyKey,
                 client_subjects: Vec::new(),
                 upgrades: Upgrades::default(),
+                quota: None,
                 upstream: 0,
                 allow_ambiguous_paths: false,
             });
@@ -240,6 +246,7 @@ mod tests {
             access,
             client_subjects: Vec::new(),
             upgrades: Upgrades::default(),
+            quota: None,
             upstream: 0,
             allow_ambiguous_paths: false,
         }

@@ -121,7 +121,8 @@ impl Worker {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let proxy =
-            Proxy::new(shared.current(), tunnels, log, reports).map_err(io::Error::other)?;
+            Proxy::new(shared.current(), tunnels, Arc::clone(shared.meters()), log, reports)
+                .map_err(io::Error::other)?;
         let proxy = Rc::new(proxy);
         let drain = Rc::new(Drain::default());
         runtime.block_on(async {

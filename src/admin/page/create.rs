@@ -61,6 +61,10 @@ fn wanted(form: &Form, actor: &Actor) -> NewKey {
         allowed_methods: form.words("methods"),
         allowed_paths: form.words("paths"),
         allowed_cidrs: form.words("addresses"),
+        rate: None,
+        burst: None,
+        concurrent: None,
+        daily: None,
     }
 }
 

@@ -69,6 +69,7 @@ fn wanted(form: &Form, record: &KeyRecord) -> changes::Edit {
         allowed_methods: words("methods"),
         allowed_paths: words("paths"),
         allowed_cidrs: words("addresses"),
+        ..changes::Edit::default()
     }
 }
 
