@@ -162,6 +162,7 @@ impl<'a> Keyring<'a> {
             role: RoleName::new("viewer")?,
             expires_at: None,
             scopes: None,
+            limits: Default::default(),
         };
         let adding = Adding { by: &self.by, action: "create", run: Run::Real };
         self.store().add(&[new], adding).map_err(|error| error.to_string())?;

@@ -154,6 +154,7 @@ fn new_record(number: usize, hasher: &Hasher) -> (Key, KeyRecord) {
         enabled: true,
         expires_at: None,
         scopes: None,
+        limits: Default::default(),
         disabled_at: None,
         disabled_by: None,
         disabled_reason: None,
@@ -167,6 +168,7 @@ fn build(records: &[KeyRecord]) -> KeyTable {
         name: RoleName::new("viewer").expect("a good role name"),
         inherits: Vec::new(),
         admin: AdminScope::None,
+        limits: Default::default(),
     };
     let roles = Roles::new(&[viewer]).expect("one role fits with itself");
     let format = KeyFormat::new(Prefix::new("kw").expect("a good prefix"));

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use crate::admin::{self, Admin};
 use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, UsageFile as Kept};
 use crate::diagnostics::Report;
+use crate::keys::store::LoadedKeys;
 use crate::panics;
 use crate::reload::request::{self, Requests};
 use crate::reload::{self, Loaded, Reloader};
@@ -94,7 +95,13 @@ impl App {
         let mut sockets = Listeners::new(handed_over.unwrap_or_default())?;
         let for_admin = config.admin.as_ref().map(|admin| sockets.listen(admin.listen));
         let for_admin = for_admin.transpose()?;
-        let shared = Arc::new(Shared::new(config, keys, handshakes));
+        if counts_days(&config, &keys) {
+            // What was kept of today counts from the first request on.
+            runtime.block_on(usage.settle());
+        }
+        let shared = Shared::new(config, keys, handshakes);
+        let today = usage.clone();
+        let shared = Arc::new(shared.seeded(Box::new(move |key_id| today.admitted_today(key_id))));
         let server = server::start(&shared, &log, &reports, sockets)?;
         let (reloads, requests) = request::channel();
         let process = admin::Process {
@@ -252,7 +259,7 @@ async fn control(
     let workers = listening.server.control();
     loop {
         let snapshot = shared.current().load_full();
-        shared.free_retired();
+        shared.free_unused();
         checks.follow(&snapshot.upstreams);
         names.follow(&snapshot.upstreams);
         tokio::select! {
@@ -365,6 +372,13 @@ impl EndSignals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Whether the requests of a day are limited for any key.
+fn counts_days(config: &Config, keys: &LoadedKeys) -> bool {
+    let of_keys = keys.records.iter().map(|record| record.limits);
+    let of_roles = config.roles.iter().map(|role| role.limits());
+    of_roles.chain(of_keys).any(|limits| limits.daily.is_some())
 }
 
 fn access_log(log: &config::Log) -> io::Result<AccessLog> {

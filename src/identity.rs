@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use crate::limit::quota::Quota;
+use crate::limit::requests::RequestLimits;
 use crate::scopes::Scopes;
 
 /// Most roles one configuration may declare: a [`RoleSet`] is one machine word pair.
@@ -145,6 +147,8 @@ pub struct Role {
     admin: AdminScope,
     /// The roles this one is or inherits from: it passes wherever one of them does.
     passes_as: RoleSet,
+    limits: RequestLimits,
+    quota: Option<Arc<Quota>>,
 }
 
 impl Role {
@@ -156,6 +160,16 @@ impl Role {
     /// How far the role may manage keys.
     pub fn admin(&self) -> AdminScope {
         self.admin
+    }
+
+    /// How many requests each of its keys may send, unless the key says otherwise.
+    pub fn limits(&self) -> RequestLimits {
+        self.limits
+    }
+
+    /// The same, for a key that says nothing itself.
+    pub fn quota(&self) -> Option<&Arc<Quota>> {
+        self.quota.as_ref()
     }
 
     /// Whether this role, or one it inherits from, is in `required`.
@@ -199,6 +213,8 @@ pub struct RoleDeclaration {
     pub inherits: Vec<RoleName>,
     /// How far it may manage keys.
     pub admin: AdminScope,
+    /// How many requests each of its keys may send. They are not inherited: an heir may do more.
+    pub limits: RequestLimits,
 }
 
 /// Why the declared roles do not fit together.
@@ -257,6 +273,8 @@ impl Roles {
                 name: declaration.name.clone(),
                 admin: declaration.admin,
                 passes_as: RoleSet(ancestors | 1 << index),
+                limits: declaration.limits,
+                quota: Quota::of_key(declaration.limits),
             };
             roles.insert(declaration.name.clone(), Arc::new(role));
         }
@@ -300,6 +318,7 @@ pub struct Identity {
     user_len: u8,
     role: Arc<Role>,
     scopes: Option<Arc<Scopes>>,
+    quota: Option<Arc<Quota>>,
 }
 
 const _: () = assert!(size_of::<Identity>() + 2 * size_of::<usize>() == 64);
@@ -315,12 +334,19 @@ impl Identity {
             user_len: user.as_str().len() as u8,
             role,
             scopes: None,
+            quota: None,
         }
     }
 
     /// The same, with a key that is narrowed to `scopes`.
     pub fn narrowed(mut self, scopes: Option<Arc<Scopes>>) -> Self {
         self.scopes = scopes;
+        self
+    }
+
+    /// The same, with a key of which so many requests are taken.
+    pub fn limited(mut self, quota: Option<Arc<Quota>>) -> Self {
+        self.quota = quota;
         self
     }
 
@@ -353,6 +379,11 @@ impl Identity {
     /// What the key is narrowed to.
     pub fn scopes(&self) -> Option<&Scopes> {
         self.scopes.as_deref()
+    }
+
+    /// How many requests of the key are taken.
+    pub fn quota(&self) -> Option<&Arc<Quota>> {
+        self.quota.as_ref()
     }
 }
 

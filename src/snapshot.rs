@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use crate::keys::KeyRecord;
 use crate::keys::store::LoadedKeys;
 use crate::keys::table::KeyTable;
 use crate::limit::failures::Failures;
+use crate::limit::meters::{Meters, Seed};
 use crate::redact::Redactor;
 use crate::tls::ServerConfig;
 use crate::tls::upstreams::Targets;
@@ -111,6 +113,7 @@ pub struct Shared {
     endpoints: Registry,
     failures: Arc<Failures>,
     reloads: Reloads,
+    meters: Arc<Meters>,
     /// Whether snapshots keep the records of the keys: decided at the start, as whether there is an admin listener.
     keeps_records: bool,
     /// Generations that requests may still have. Who lets go of one last frees all its keys, which takes longer than
@@ -182,14 +185,25 @@ impl Shared {
             endpoints,
             failures: Arc::default(),
             reloads: Reloads::new(),
+            meters: Arc::default(),
             keeps_records,
             retired: Mutex::default(),
         }
     }
 
+    /// The same, where `seed` tells what keys were used for before.
+    pub fn seeded(self, seed: Seed) -> Self {
+        Self { meters: Arc::new(Meters::new(seed)), ..self }
+    }
+
     /// How often clients failed to show a good key.
     pub fn failures(&self) -> &Arc<Failures> {
         &self.failures
+    }
+
+    /// What was used of what is limited.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
     }
 
     /// What came of reloads.
@@ -214,8 +228,11 @@ impl Shared {
         generation
     }
 
-    /// Frees the generations that no request has any more. To be called now and then, by no worker.
-    pub fn free_retired(&self) {
+    /// Frees the generations that no request has any more, and the meters of whoever owes nothing. To be called now and
+    /// then, by no worker.
+    pub fn free_unused(&self) {
+        let unix_s = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        self.meters.sweep(self.meters.moment(Instant::now(), unix_s));
         // Nobody can take one again that nobody has.
         let is_held = |retired: &Arc<Snapshot>| Arc::strong_count(retired) > 1;
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(is_held);

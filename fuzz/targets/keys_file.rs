@@ -52,6 +52,7 @@ fn store() -> Store<'static> {
             name: RoleName::new("viewer").expect("a name"),
             inherits: Vec::new(),
             admin: Default::default(),
+            limits: Default::default(),
         };
         let format = KeyFormat::new(Prefix::new("kw").expect("a prefix"));
         (Roles::new(&[viewer]).expect("one role"), Hasher::default(), format)

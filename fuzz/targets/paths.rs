@@ -34,6 +34,7 @@ fn rule(line: &str) -> Option<RouteRule> {
         name: RoleName::new("viewer").ok()?,
         inherits: Vec::new(),
         admin: Default::default(),
+        limits: Default::default(),
     };
     roles.insert(Roles::new(&[declared]).ok()?.iter().next()?);
     Some(RouteRule {
@@ -47,6 +48,7 @@ fn rule(line: &str) -> Option<RouteRule> {
         client_subjects: Vec::new(),
         upgrades: Default::default(),
         upstream: 0,
+        quota: None,
         allow_ambiguous_paths: kind == 'a',
     })
 }

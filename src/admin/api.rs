@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::body::query;
+use super::limits::InForce;
 use super::refusal::{Answer, Refusal};
 use super::revision::etag;
 use super::rights::Actor;
@@ -130,8 +131,10 @@ async fn show_key(
     Path(id): Path<String>,
 ) -> Answer<Response> {
     let record = state.keys.find(&actor, &id)?;
-    let usage = Summary::new(&state.uses.now(&id).await);
-    let shown = Detailed { key: Key::new(&record, Timestamp::now()), usage };
+    let usage = state.uses.now(&id).await;
+    let limits = InForce::of(&record, Some(&usage), &state.shared).into();
+    let key = Key::new(&record, Timestamp::now());
+    let shown = Detailed { key, limits, usage: Summary::new(&usage) };
     Ok(([(ETAG, etag(&record))], Json(shown)).into_response())
 }
 

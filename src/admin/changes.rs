@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::State;
 use super::body::{Faults, future, json, json_or_nothing, or_null, query};
 use super::keys::{Wanted, to_its_end};
+use super::limits::GivenChange;
 use super::refusal::Answer;
 use super::revision::{etag, expected};
 use super::rights::Actor;
@@ -98,6 +99,22 @@ pub(super) struct Edit {
     #[serde(deserialize_with = "or_null")]
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     pub(super) allowed_cidrs: Option<Option<Vec<String>>>,
+    /// How fast its requests may come, on average; null: as its role says.
+    #[serde(deserialize_with = "or_null")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]+/[smh]$")]
+    pub(super) rate: Option<Option<String>>,
+    /// How many may come at once, after a silence; null: as many as come in a second.
+    #[serde(deserialize_with = "or_null")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 1_000_000)]
+    pub(super) burst: Option<Option<u64>>,
+    /// How many may be in flight; null: as its role says.
+    #[serde(deserialize_with = "or_null")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 1_000_000)]
+    pub(super) concurrent: Option<Option<u64>>,
+    /// How many there may be in a day of UTC; null: as its role says.
+    #[serde(deserialize_with = "or_null")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 1_000_000_000_000_u64)]
+    pub(super) daily: Option<Option<u64>>,
 }
 
 impl Edit {
@@ -105,6 +122,8 @@ impl Edit {
     pub(super) fn check(self) -> Answer<Update> {
         let mut faults = Faults::default();
         let role = self.role.as_deref();
+        let (rate, burst, concurrent, daily) = (self.rate, self.burst, self.concurrent, self.daily);
+        let limits = GivenChange { rate, burst, concurrent, daily };
         let update = Update {
             label: self.label.and_then(|label| faults.label(&label)),
             role: faults.take_some("role", role, RoleName::new),
@@ -114,6 +133,7 @@ impl Edit {
             methods: self.allowed_methods.and_then(|texts| faults.methods(texts.or(Some(vec![])))),
             paths: self.allowed_paths.and_then(|texts| faults.paths(texts.or(Some(vec![])))),
             networks: self.allowed_cidrs.and_then(|texts| faults.networks(texts.or(Some(vec![])))),
+            limits: limits.check(&mut faults),
         };
         faults.finish()?;
         Ok(update)

@@ -18,6 +18,7 @@ use super::State;
 use super::body::{Faults, future, json, json_or_nothing};
 use super::idempotency::{Made, Name, Turn};
 use super::keys::{Shown, Wish, to_its_end};
+use super::limits::Given;
 use super::refusal::{Answer, Refusal};
 use super::revision::{etag, expected};
 use super::rights::Actor;
@@ -67,6 +68,18 @@ pub(super) struct NewKey {
     /// The networks it is narrowed to. All, unless given.
     #[schema(max_items = 64)]
     pub(super) allowed_cidrs: Option<Vec<String>>,
+    /// How fast its requests may come, on average. As its role says, unless given.
+    #[schema(pattern = "^[0-9]+/[smh]$", example = "100/s")]
+    pub(super) rate: Option<String>,
+    /// How many may come at once, after a silence; with a rate only. As many as come in a second, unless given.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub(super) burst: Option<u64>,
+    /// How many may be in flight. As its role says, unless given.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub(super) concurrent: Option<u64>,
+    /// How many there may be in a day of UTC. As its role says, unless given.
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_u64)]
+    pub(super) daily: Option<u64>,
 }
 
 impl NewKey {
@@ -83,11 +96,14 @@ impl NewKey {
         let methods = faults.methods(self.allowed_methods).unwrap_or_default();
         let paths = faults.paths(self.allowed_paths).unwrap_or_default();
         let networks = faults.networks(self.allowed_cidrs).unwrap_or_default();
+        let Self { rate, burst, concurrent, daily, .. } = self;
+        let limits = Given { rate, burst, concurrent, daily }.check(&mut faults);
         faults.finish()?;
         let (Some(user), Some(role), Some(label)) = (user, role, label) else {
             return Err(Refusal::Internal);
         };
-        Ok(Wish { user, role, label, expires_at, scopes: Scopes::new(methods, paths, networks) })
+        let scopes = Scopes::new(methods, paths, networks);
+        Ok(Wish { user, role, label, expires_at, scopes, limits })
     }
 }
 

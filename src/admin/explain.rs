@@ -23,7 +23,7 @@ use crate::auth::Unauthenticated;
 use crate::identity::{Identity, RoleSet, Roles};
 use crate::keys::{KeyRecord, KeyState};
 use crate::policy::routes::{Access, RouteRule};
-use crate::policy::{Asked, Denied, authorize};
+use crate::policy::{Asked, Denied, Permit, authorize};
 use crate::proxy::error::Refusal as ProxyRefusal;
 use crate::scopes::OutOfScope;
 use crate::snapshot::Snapshot;
@@ -154,6 +154,8 @@ fn tell(snapshot: &Snapshot, record: Option<&KeyRecord>, asked: &Asked<'_>) -> E
     });
     match decided {
         Ok(permit) => {
+            let limits = told_limits(record, &permit, &snapshot.config.roles);
+            limits.into_iter().for_each(|told| say("limits", true, told));
             explanation.allowed = true;
             explanation.upstream = Some(snapshot.upstreams[permit.upstream()].name.clone());
         }
@@ -208,6 +210,22 @@ fn told_rule(rule: &RouteRule, roles: &Roles) -> String {
     format!("it takes {who}")
 }
 
+/// How many requests may be sent, wherever that is limited.
+fn told_limits(record: Option<&KeyRecord>, permit: &Permit, roles: &Roles) -> Vec<String> {
+    let record = record.filter(|_| permit.identity().is_some());
+    let of_key = record.and_then(|record| {
+        let role = roles.find(record.role.as_str())?;
+        let limits = record.limits.or(role.limits());
+        (!limits.is_empty()).then(|| format!("the key may send {limits}"))
+    });
+    let who = if record.is_some() { "key" } else { "address" };
+    let of_route = permit.quota().map(|quota| {
+        let limits = quota.limits();
+        format!("each {who} may send {limits} on this route")
+    });
+    of_key.into_iter().chain(of_route).collect()
+}
+
 /// The roles that pass where one of `required` does.
 fn passing(required: RoleSet, roles: &Roles) -> Vec<String> {
     let roles = roles.iter().filter(|role| role.passes(required));
@@ -245,6 +263,7 @@ fn shown(rule: &RouteRule, snapshot: &Snapshot) -> Rule {
             Access::Roles(required) => Some(passing(required, &snapshot.config.roles)),
         },
         client_subject: rule.client_subjects.clone(),
+        limits: rule.quota.as_ref().map(|quota| quota.limits().to_string()),
         upstream: snapshot.upstreams[rule.upstream].name.clone(),
     }
 }

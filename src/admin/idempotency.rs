@@ -148,6 +148,7 @@ mod tests {
             label: Label::new(label).unwrap(),
             expires_at: None,
             scopes: None,
+            limits: Default::default(),
         })
     }
 

@@ -14,13 +14,14 @@ use tokio::task::spawn_blocking;
 use super::refusal::{Answer, Refusal, unless_seen};
 use super::rights::{Actor, Grant};
 use crate::auth::Unauthenticated;
-use crate::identity::{Label, RoleName, UserName};
+use crate::identity::{Label, Role, RoleName, UserName};
 use crate::keys::actor;
 use crate::keys::change::{Change, Revision, Rotation, Update};
 use crate::keys::format::{Digest, Hasher, KeyFormat, generate, start_of};
 use crate::keys::memory::Memory;
 use crate::keys::store::{AddFault, Adding, NewKey, Run, Store, StoreError, Terms, Which};
 use crate::keys::{KeyRecord, KeyState};
+use crate::limit::requests::RequestLimits;
 use crate::redact::Secret;
 use crate::reload::request::{Outcome, Reloads};
 use crate::scopes::Scopes;
@@ -37,6 +38,7 @@ pub(super) struct Wish {
     pub(super) label: Label,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) scopes: Option<Arc<Scopes>>,
+    pub(super) limits: RequestLimits,
 }
 
 /// A change of a key that is there.
@@ -228,10 +230,13 @@ impl Desk {
     }
 
     fn create(&self, wish: Wish) -> Answer<(KeyRecord, Secret<String>)> {
-        self.may_grant(&wish.user, &wish.role, wish.expires_at, wish.scopes.as_deref())?;
+        let (role, scopes) = (self.role(&wish.role)?, wish.scopes.as_deref());
+        let Wish { user, expires_at, limits, .. } = &wish;
+        self.may_grant(Grant { user, role, expires_at: *expires_at, scopes, limits: *limits })?;
         let (secret, hash, start) = self.draw()?;
-        let Wish { user, role, label, expires_at, scopes } = wish;
-        let new = NewKey { hash, start: Some(start), label, user, role, expires_at, scopes };
+        let Wish { user, role, label, expires_at, scopes, limits } = wish;
+        let start = Some(start);
+        let new = NewKey { hash, start, label, user, role, expires_at, scopes, limits };
         let how = Adding { by: &self.by, action: "create", run: Run::Real };
         let mut added = self.store().add(&[new], how)?;
         let record = added.pop().expect("one key was given, one is added");
@@ -279,20 +284,18 @@ impl Desk {
             }
             Change::Update(_) => return Ok(()),
         };
-        self.may_grant(&after.user, &after.role, after.expires_at, after.scopes.as_deref())
+        let (role, scopes) = (self.role(&after.role)?, after.scopes.as_deref());
+        let KeyRecord { user, expires_at, limits, .. } = &after;
+        self.may_grant(Grant { user, role, expires_at: *expires_at, scopes, limits: *limits })
     }
 
-    fn may_grant(
-        &self,
-        user: &UserName,
-        role: &RoleName,
-        expires_at: Option<Timestamp>,
-        scopes: Option<&Scopes>,
-    ) -> Answer<()> {
-        let role = self.snapshot.config.roles.find(role.as_str());
-        let role =
-            role.ok_or_else(|| Refusal::invalid("role", AddFault::UnknownRole(None).to_string()))?;
-        let grant = Grant { user, role, expires_at, scopes };
+    fn role(&self, name: &RoleName) -> Answer<&Role> {
+        let role = self.snapshot.config.roles.find(name.as_str());
+        let unknown = || Refusal::invalid("role", AddFault::UnknownRole(None).to_string());
+        role.map(|role| &**role).ok_or_else(unknown)
+    }
+
+    fn may_grant(&self, grant: Grant<'_>) -> Answer<()> {
         self.actor.may_grant(grant).map_err(Refusal::Denied)
     }
 
@@ -306,7 +309,7 @@ impl Desk {
 
 /// Whether it changes more than what a key is called.
 fn is_about_rights(update: &Update) -> bool {
-    let Update { label: _, role, expires_at, methods, paths, networks } = update;
+    let Update { label: _, role, expires_at, methods, paths, networks, limits } = update;
     let narrows = methods.is_some() || paths.is_some() || networks.is_some();
-    role.is_some() || expires_at.is_some() || narrows
+    role.is_some() || expires_at.is_some() || narrows || !limits.is_empty()
 }

@@ -226,7 +226,7 @@ mod tests {
     fn roles() -> Roles {
         let role = |name: &str, admin| {
             let name = RoleName::new(name).unwrap();
-            RoleDeclaration { name, inherits: Vec::new(), admin }
+            RoleDeclaration { name, inherits: Vec::new(), admin, limits: Default::default() }
         };
         Roles::new(&[role("all", AdminScope::All), role("own", AdminScope::Own)]).unwrap()
     }

@@ -24,6 +24,7 @@ mod guard;
 mod health;
 mod idempotency;
 mod keys;
+mod limits;
 mod list;
 mod listener;
 mod metrics;

@@ -296,6 +296,9 @@ impl From<StoreError> for Refusal {
                 Some((_, fault @ AddFault::ExpiryPast)) => {
                     Self::invalid("expires_at", fault.to_string())
                 }
+                Some((_, fault @ AddFault::BurstWithoutRate)) => {
+                    Self::invalid("burst", fault.to_string())
+                }
                 Some((_, fault @ AddFault::HoldsKey(what))) => {
                     Self::invalid(if what == "user name" { "user" } else { what }, fault.to_string())
                 }

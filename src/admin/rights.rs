@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use crate::identity::{AdminScope, KeyId, Role, Roles, UserName};
 use crate::keys::KeyRecord;
 use crate::keys::actor::Way;
+use crate::limit::requests::RequestLimits;
 use crate::problem::FieldFault;
 use crate::scopes::Scopes;
 
@@ -30,6 +31,8 @@ pub(super) struct Actor {
     pub(super) expires_at: Option<Timestamp>,
     /// What it is narrowed to.
     pub(super) scopes: Option<Arc<Scopes>>,
+    /// How many requests it may send.
+    pub(super) limits: RequestLimits,
     /// From where they act.
     pub(super) address: IpAddr,
     /// By what way.
@@ -47,6 +50,8 @@ pub(super) struct Grant<'a> {
     pub(super) expires_at: Option<Timestamp>,
     /// What it is narrowed to.
     pub(super) scopes: Option<&'a Scopes>,
+    /// How many requests it may send; the rest its role says.
+    pub(super) limits: RequestLimits,
 }
 
 impl Actor {
@@ -59,6 +64,7 @@ impl Actor {
             role: Arc::clone(role),
             expires_at: record.expires_at,
             scopes: record.scopes.clone(),
+            limits: record.limits.or(role.limits()),
             address,
             way: Way::Api,
         })
@@ -74,7 +80,8 @@ impl Actor {
         let may_give = |role: &&Arc<Role>| {
             let (user, expires_at) = (&self.user, self.expires_at);
             let scopes = self.scopes.as_deref();
-            self.may_grant(Grant { user, role, expires_at, scopes }).is_ok()
+            let limits = self.limits;
+            self.may_grant(Grant { user, role, expires_at, scopes, limits }).is_ok()
         };
         let given = roles.iter().filter(may_give);
         given.map(|role| role.name().as_str().to_owned()).collect()
@@ -132,6 +139,15 @@ impl Actor {
                     .to_owned(),
             );
         }
+        for limit in grant.limits.or(grant.role.limits()).wider_than(self.limits) {
+            let ours = self.limits;
+            refuse(
+                limit,
+                format!(
+                    "your own key may send {ours}; one that you make, or give back, needs limits that are no wider"
+                ),
+            );
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }
@@ -149,6 +165,7 @@ mod tests {
             name: RoleName::new(name).unwrap(),
             inherits: inherits.iter().map(|name| RoleName::new(name).unwrap()).collect(),
             admin,
+            limits: Default::default(),
         };
         Roles::new(&[
             role("viewer", &[], AdminScope::None),
@@ -199,7 +216,8 @@ mod tests {
         let actor = Actor::new(&record("key_a", "alice", acting.0, acting.1), &roles, HERE);
         let user = UserName::new(given.0).unwrap();
         let role = roles.find(given.1).unwrap();
-        let grant = Grant { user: &user, role, expires_at: given.2.map(at), scopes: None };
+        let (expires_at, limits) = (given.2.map(at), RequestLimits::default());
+        let grant = Grant { user: &user, role, expires_at, scopes: None, limits };
         let refused = actor.unwrap().may_grant(grant).err().unwrap_or_default();
         let fields: Vec<_> = refused.iter().map(|fault| &*fault.field).collect();
         assert_eq!(fields, expect, "{acting:?} gives {given:?}");
@@ -247,8 +265,8 @@ mod tests {
             let actor = Actor::new(&record, &roles, HERE).unwrap();
             let role = roles.find("viewer").unwrap();
             let scopes = narrowed(given);
-            let grant =
-                Grant { user: &record.user, role, expires_at: None, scopes: scopes.as_deref() };
+            let (user, scopes, limits) = (&record.user, scopes.as_deref(), record.limits);
+            let grant = Grant { user, role, expires_at: None, scopes, limits };
             assert_eq!(actor.may_grant(grant).is_ok(), expect, "{own:?} gives {given:?}");
         };
         check(&[], &[], true);
@@ -256,6 +274,29 @@ mod tests {
         check(&["/a/{*rest}"], &["/a/b"], true);
         check(&["/a/{*rest}"], &["/b"], false);
         check(&["/a/{*rest}"], &[], false);
+    }
+
+    #[test]
+    fn nobody_gives_a_key_more_requests_than_their_own() {
+        let roles = roles();
+        let daily = |daily| RequestLimits { daily, ..RequestLimits::default() };
+        let check = |own: Option<u64>, given: Option<u64>, expect: &[&str]| {
+            let mut record = record("key_a", "alice", "manager", None);
+            record.limits = daily(own);
+            let actor = Actor::new(&record, &roles, HERE).unwrap();
+            let (user, role) = (&record.user, &**roles.find("viewer").unwrap());
+            let limits = daily(given);
+            let grant = Grant { user, role, expires_at: None, scopes: None, limits };
+            let refused = actor.may_grant(grant).err().unwrap_or_default();
+            let fields: Vec<_> = refused.iter().map(|fault| &*fault.field).collect();
+            assert_eq!(fields, expect, "{own:?} gives {given:?}");
+            assert!(actor.may_give(&roles).contains(&"viewer".to_owned()));
+        };
+        check(None, None, &[]);
+        check(None, Some(9), &[]);
+        check(Some(5), Some(5), &[]);
+        check(Some(5), Some(6), &["daily"]);
+        check(Some(5), None, &["daily"]);
     }
 
     #[test]

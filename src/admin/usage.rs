@@ -147,7 +147,7 @@ pub(super) struct Others {
 
 impl LastDay {
     pub(super) fn new(usage: &KeyUsage) -> Self {
-        let Hour { requests, clients, routes } = usage.tally.recent();
+        let Hour { requests, clients, routes, refused: _ } = usage.tally.recent();
         let from = |(address, requests): (&std::net::IpAddr, u64)| FromClient {
             address: address.to_string(),
             requests,

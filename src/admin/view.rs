@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::limits::Limits;
 use super::rights::Actor;
 use super::usage::{LastDay, LastUse, Summary};
 use crate::identity::AdminScope;
@@ -41,6 +42,15 @@ pub(super) struct Key {
     allowed_paths: Vec<String>,
     /// The networks it is narrowed to; none: all.
     allowed_cidrs: Vec<String>,
+    /// How fast its requests may come, on average; null: as its role says.
+    #[schema(examples("100/s"))]
+    rate: Option<String>,
+    /// How many may come at once, after a silence; null: as many as come in a second.
+    burst: Option<u32>,
+    /// How many may be in flight; null: as its role says.
+    concurrent: Option<u32>,
+    /// How many there may be in a day of UTC; null: as its role says.
+    daily: Option<u64>,
     #[schema(value_type = Option<String>, format = DateTime)]
     disabled_at: Option<Timestamp>,
     disabled_by: Option<String>,
@@ -78,6 +88,10 @@ impl Key {
             allowed_methods: methods.iter().map(ToString::to_string).collect(),
             allowed_paths: paths.iter().map(ToString::to_string).collect(),
             allowed_cidrs: networks.iter().map(ToString::to_string).collect(),
+            rate: record.limits.rate.map(|rate| rate.to_string()),
+            burst: record.limits.burst,
+            concurrent: record.limits.concurrent,
+            daily: record.limits.daily,
             disabled_at: record.disabled_at,
             disabled_by: record.disabled_by.clone(),
             disabled_reason: record.disabled_reason.clone(),
@@ -91,6 +105,8 @@ impl Key {
 pub(super) struct Detailed {
     #[serde(flatten)]
     pub(super) key: Key,
+    /// What holds for it, its role's limits among it.
+    pub(super) limits: Limits,
     #[serde(flatten)]
     pub(super) usage: Summary,
 }
@@ -274,6 +290,8 @@ pub(super) struct Rule {
     pub(super) roles: Option<Vec<String>>,
     /// Names one of which the client's certificate must bear.
     pub(super) client_subject: Vec<String>,
+    /// How many requests each key may send, or each address without one; null for any number.
+    pub(super) limits: Option<String>,
     pub(super) upstream: String,
 }
 
@@ -299,7 +317,7 @@ pub(super) struct Explanation {
 /// One thing that is looked at.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Step {
-    /// "path", "route", "key", "scope", "rule" or "certificate".
+    /// "path", "route", "key", "scope", "rule", "certificate" or "limits".
     pub(super) step: &'static str,
     pub(super) ok: bool,
     /// What was found, for people.

@@ -65,6 +65,7 @@ fn make_key(config: &Config, user: &str, role: &str, label: &str) -> Result<Made
         role: RoleName::new(role).expect("the demo's configuration declares it"),
         expires_at: None,
         scopes: None,
+        limits: Default::default(),
     };
     Ok(make(config, wanted)?)
 }

@@ -72,6 +72,7 @@ fn wanted(user: Option<UserName>) -> Wanted {
         label: Label::new("first admin key").expect("it prints"),
         expires_at: None,
         scopes: None,
+        limits: Default::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::identity::{Label, RoleName, UserName};
 use crate::keys::KeyRecord;
 use crate::keys::format::{Digest, Hasher, KeyFormat, generate, start_of};
 use crate::keys::store::{Adding, NewKey, Run, Store, StoreError};
+use crate::limit::requests::RequestLimits;
 use crate::redact::Secret;
 use crate::scopes::Scopes;
 
@@ -23,6 +24,7 @@ pub(super) struct Wanted {
     pub(super) label: Label,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) scopes: Option<Arc<Scopes>>,
+    pub(super) limits: RequestLimits,
 }
 
 /// A key just made.
@@ -57,8 +59,8 @@ pub(super) fn make(config: &Config, wanted: Wanted) -> Result<Made, StoreError> 
     let Config { keys, audit, roles, .. } = config;
     let store = Store::new(&keys.store, &audit.file, roles, &hasher, &format);
     let Drawn { secret, hash, start } = draw(&hasher, &format)?;
-    let Wanted { user, role, label, expires_at, scopes } = wanted;
-    let new = NewKey { hash, start: Some(start), label, user, role, expires_at, scopes };
+    let Wanted { user, role, label, expires_at, scopes, limits } = wanted;
+    let new = NewKey { hash, start: Some(start), label, user, role, expires_at, scopes, limits };
     let by = operator();
     let mut added = store.add(&[new], Adding { by: &by, action: "create", run: Run::Real })?;
     let record = added.pop().expect("one key was given, one is added");

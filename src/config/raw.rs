@@ -7,10 +7,12 @@
 
 mod auth;
 mod lenient;
+mod requests;
 mod upstreams;
 
 pub(super) use auth::{Auth, FailureRule, Failures, KeySource};
 pub(super) use lenient::{Field, Given, Named, Table};
+pub(super) use requests::RequestLimits;
 pub(super) use upstreams::{Ejection, Endpoint, Health, Retries, Upstream, UpstreamTls};
 
 use std::fmt::{self, Formatter};
@@ -300,6 +302,8 @@ pub(super) struct Role {
     /// Whose keys it may manage: those of its "own" user, or "all". Default: nobody's.
     #[schemars(extend("enum" = ["own", "all"]))]
     pub(super) admin: Field<String>,
+    /// How many requests each of its keys may send, unless the key file says otherwise of one.
+    pub(super) limits: Section<RequestLimits>,
 }
 
 /// Who may pass on a path.
@@ -321,6 +325,8 @@ pub(super) struct Route {
     pub(super) upgrades: Field<Vec<Given<String>>>,
     /// The upstream's name; may be left out while there is one.
     pub(super) upstream: Field<String>,
+    /// How many requests each key may send here, or each client address that came without one.
+    pub(super) limits: Section<RequestLimits>,
     /// "allow" takes paths that two parsers could read in two ways, such as those with %2F. Default: "refuse".
     #[schemars(extend("enum" = ["allow", "refuse"]))]
     pub(super) ambiguous_paths: Field<String>,

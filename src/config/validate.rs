@@ -7,6 +7,7 @@
 
 mod admin;
 mod auth;
+mod requests;
 mod roles;
 mod routes;
 mod server;

@@ -13,6 +13,7 @@ use super::actor::Actor;
 use super::edit;
 use super::format::{Digest, sha256};
 use crate::identity::{Label, RoleName};
+use crate::limit::requests::LimitsChange;
 use crate::paths::patterns::PathPattern;
 use crate::scopes::Scopes;
 
@@ -67,6 +68,8 @@ pub struct Update {
     pub paths: Option<Vec<PathPattern>>,
     /// The networks it is narrowed to; none: all.
     pub networks: Option<Vec<IpNet>>,
+    /// How many requests it may send.
+    pub limits: LimitsChange,
 }
 
 impl Change {
@@ -136,6 +139,7 @@ impl Update {
         if let Some(expires_at) = self.expires_at {
             record.expires_at = expires_at;
         }
+        record.limits = self.limits.apply(record.limits);
         let known = record.scopes.as_deref();
         record.scopes = Scopes::new(
             self.methods.clone().unwrap_or_else(|| of(known, Scopes::methods)),
@@ -146,13 +150,14 @@ impl Update {
 
     /// Whether it leaves everything as it is.
     pub fn is_empty(&self) -> bool {
-        let Self { label, role, expires_at, methods, paths, networks } = self;
+        let Self { label, role, expires_at, methods, paths, networks, limits } = self;
         label.is_none()
             && role.is_none()
             && expires_at.is_none()
             && methods.is_none()
             && paths.is_none()
             && networks.is_none()
+            && limits.is_empty()
     }
 }
 

@@ -181,8 +181,11 @@ fn list(entries: &[impl ToString]) -> Option<Value> {
 }
 
 /// Every field an entry may have, in the order of a new one.
-fn fields(record: &KeyRecord) -> [(&'static str, Option<Value>); 17] {
+fn fields(record: &KeyRecord) -> [(&'static str, Option<Value>); 21] {
     let scopes = record.scopes.as_deref();
+    let limits = record.limits;
+    let count = |count: Option<u32>| count.map(|count| i64::from(count).into());
+    let daily = limits.daily.and_then(|daily| i64::try_from(daily).ok());
     [
         ("id", Some(record.id.as_str().into())),
         ("hash", Some(record.hash.to_string().into())),
@@ -196,6 +199,10 @@ fn fields(record: &KeyRecord) -> [(&'static str, Option<Value>); 17] {
         ("allowed_methods", scopes.and_then(|scopes| list(scopes.methods()))),
         ("allowed_paths", scopes.and_then(|scopes| list(scopes.paths()))),
         ("allowed_cidrs", scopes.and_then(|scopes| list(scopes.addresses()))),
+        ("rate", limits.rate.map(|rate| rate.to_string().into())),
+        ("burst", count(limits.burst)),
+        ("concurrent", count(limits.concurrent)),
+        ("daily", daily.map(Value::from)),
         ("disabled_at", record.disabled_at.map(time)),
         ("disabled_by", record.disabled_by.as_deref().map(Value::from)),
         ("disabled_reason", record.disabled_reason.as_deref().map(Value::from)),
@@ -211,6 +218,7 @@ mod tests {
     use super::super::entries;
     use super::super::format::Hasher;
     use super::*;
+    use crate::limit::requests::{Rate, RequestLimits};
     use crate::paths::patterns::PathPattern;
     use crate::scopes::Scopes;
 
@@ -258,6 +266,12 @@ mod tests {
             vec![PathPattern::new("/a \"b\"/{*rest}").unwrap()],
             vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
         );
+        record.limits = RequestLimits {
+            rate: Rate::parse("100/s"),
+            burst: Some(200),
+            concurrent: Some(16),
+            daily: Some(10_000),
+        };
         record.enabled = false;
         record.disabled_at = record.created_at;
         record.disabled_by = Some("cli:root".into());

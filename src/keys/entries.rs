@@ -3,6 +3,8 @@
 //! Never here: what records may not stand together (the table knows), writing, or a fault's text that
 //! quotes a value which could be a key.
 
+mod limits;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use crate::identity::{KeyId, Label, NameError, RoleName, UserName};
 use crate::scopes::{self, SCOPES_MAX, ScopeError, Scopes};
 
 /// Every field an entry may have.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 21] = [
     "id",
     "hash",
     "start",
@@ -32,6 +34,10 @@ const FIELDS: [&str; 17] = [
     "allowed_methods",
     "allowed_paths",
     "allowed_cidrs",
+    "rate",
+    "burst",
+    "concurrent",
+    "daily",
     "disabled_at",
     "disabled_by",
     "disabled_reason",
@@ -178,6 +184,7 @@ fn entry(table: &Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Option<Entry>
     let methods = reader.list("allowed_methods", scopes::method);
     let paths = reader.list("allowed_paths", scopes::path);
     let networks = reader.list("allowed_cidrs", scopes::network);
+    let limits = reader.limits();
     let disabled_at = reader.time("disabled_at");
     let disabled_by = reader.line("disabled_by");
     let disabled_reason = reader.line("disabled_reason");
@@ -200,6 +207,7 @@ fn entry(table: &Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Option<Entry>
         enabled,
         expires_at,
         scopes: Scopes::new(methods, paths, networks),
+        limits,
         disabled_at,
         disabled_by,
         disabled_reason,

@@ -195,6 +195,7 @@ mod tests {
             name: RoleName::new(name).unwrap(),
             inherits: Vec::new(),
             admin: Default::default(),
+            limits: Default::default(),
         };
         let roles = Roles::new(&[declare("viewer"), declare("admin")]).unwrap();
         let (hasher, format) = (Hasher::default(), KeyFormat::new(Prefix::new("kw").unwrap()));

@@ -8,6 +8,7 @@ use std::fmt::{self, Display, Formatter};
 use super::format::{Digest, DigestError, Hasher, KeyFormat, Scheme, start_of};
 use super::store::NewKey;
 use crate::identity::{Label, NameError, RoleName, UserName};
+use crate::limit::requests::RequestLimits;
 
 /// What keys get that come without it.
 #[derive(Clone, Debug, Default)]
@@ -223,6 +224,7 @@ impl Importer<'_> {
             role: cell_or(&cells, self.columns.role, &default.role, RoleName::new, "role")?,
             expires_at: None,
             scopes: None,
+            limits: RequestLimits::default(),
         })
     }
 

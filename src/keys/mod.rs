@@ -30,6 +30,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::identity::{KeyId, Label, RoleName, UserName};
+use crate::limit::requests::RequestLimits;
 use crate::scopes::Scopes;
 use format::Digest;
 
@@ -56,6 +57,8 @@ pub struct KeyRecord {
     pub expires_at: Option<Timestamp>,
     /// What it is narrowed to.
     pub scopes: Option<Arc<Scopes>>,
+    /// How many requests it may send; what is not limited here, its role may limit.
+    pub limits: RequestLimits,
     /// When, by whom and why it was disabled.
     pub disabled_at: Option<Timestamp>,
     /// Who disabled it.
@@ -127,6 +130,7 @@ impl KeyRecord {
             enabled: true,
             expires_at: None,
             scopes: None,
+            limits: RequestLimits::default(),
             disabled_at: None,
             disabled_by: None,
             disabled_reason: None,

@@ -24,6 +24,8 @@ pub enum AddFault {
     UnknownRole(Option<RoleName>),
     /// It would end before it begins.
     ExpiryPast,
+    /// Its limits have a burst and no rate.
+    BurstWithoutRate,
     /// Something that is kept and shown holds a key: the label, say.
     HoldsKey(&'static str),
 }
@@ -47,6 +49,9 @@ impl Display for AddFault {
                     "the {what} holds a key, or what looks like one; leave it out: it would be kept and shown"
                 )
             }
+            Self::BurstWithoutRate => f.write_str(
+                "a burst goes with a rate of the key's own; give it a rate, or leave the burst out",
+            ),
             Self::ExpiryPast => f.write_str("the time at which the key ends is not in the future"),
         }
     }

@@ -15,6 +15,7 @@ use super::store::NewKey;
 use super::table::Rejection;
 use super::{KeyRecord, KeyState};
 use crate::identity::{AdminScope, KeyId, Roles};
+use crate::limit::requests::RequestLimits;
 
 /// Refuses `new` keys that cannot stand beside `records`.
 pub(super) fn check_new(
@@ -44,6 +45,9 @@ pub(super) fn check_new(
         }
         if key.expires_at.is_some_and(|end| end <= now) {
             faults.push((place, AddFault::ExpiryPast));
+        }
+        if is_burst_alone(key.limits) {
+            faults.push((place, AddFault::BurstWithoutRate));
         }
         for (what, text) in [("user name", key.user.as_str()), ("label", key.label.as_str())] {
             let is_its_own = |word: &str| file.hasher.digest(word.as_bytes()) == key.hash;
@@ -90,6 +94,9 @@ pub(super) fn check_change(
     if after.expires_at != before.expires_at && after.expires_at.is_some_and(|end| end <= now) {
         faults.push(AddFault::ExpiryPast);
     }
+    if is_burst_alone(after.limits) {
+        faults.push(AddFault::BurstWithoutRate);
+    }
     let label = (after.label != before.label).then_some(&after.label);
     for (what, text) in [("label", label), ("reason", change.reason())] {
         if text.is_some_and(|text| holds_key(file, keys, text.as_str())) {
@@ -108,6 +115,11 @@ pub(super) fn check_change(
         return Ok(());
     }
     Err(StoreError::Refused(faults.into_iter().map(|fault| (0, fault)).collect()))
+}
+
+/// Whether there is a burst of no rate.
+fn is_burst_alone(limits: RequestLimits) -> bool {
+    limits.burst.is_some() && limits.rate.is_none()
 }
 
 /// Whether `text`, which is going to be kept and shown, holds a key: one that is stored, wherever it was made, or

@@ -153,7 +153,12 @@ mod tests {
 
     fn identity() -> Arc<Identity> {
         let name = RoleName::new("viewer").unwrap();
-        let viewer = RoleDeclaration { name, inherits: Vec::new(), admin: Default::default() };
+        let viewer = RoleDeclaration {
+            name,
+            inherits: Vec::new(),
+            admin: Default::default(),
+            limits: Default::default(),
+        };
         let roles = Roles::new(&[viewer]).unwrap();
         let role = Arc::clone(roles.find("viewer").unwrap());
         let (id, user) = (KeyId::new("key_a").unwrap(), UserName::new("alice").unwrap());

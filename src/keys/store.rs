@@ -25,6 +25,7 @@ use super::memory::Memory;
 use super::rules;
 use crate::diagnostics::Report;
 use crate::identity::{KeyId, Label, RoleName, Roles, UserName};
+use crate::limit::requests::RequestLimits;
 use crate::scopes::Scopes;
 
 pub use super::durable::FileError;
@@ -51,6 +52,8 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// What it is narrowed to.
     pub scopes: Option<Arc<Scopes>>,
+    /// How many requests it may send.
+    pub limits: RequestLimits,
 }
 
 /// Whether a change is made or only tried.
@@ -287,6 +290,7 @@ fn records_of(records: &[KeyRecord], new: &[NewKey]) -> Result<Vec<KeyRecord>, S
                 enabled: true,
                 expires_at: key.expires_at,
                 scopes: key.scopes.clone(),
+                limits: key.limits,
                 disabled_at: None,
                 disabled_by: None,
                 disabled_reason: None,

@@ -14,6 +14,8 @@ use super::KeyRecord;
 use super::format::{Digest, Hasher, KEY_MAX_BYTES, KeyFormat, Scheme};
 use super::shard::{self, Entry, Shard};
 use crate::identity::{Identity, KeyId, Roles};
+use crate::limit::quota::Quota;
+use crate::limit::requests::RequestLimits;
 
 /// Keys a shard holds on average: few enough to make one anew in a fraction of a millisecond, and enough that
 /// the list of the shards of a million keys stays in the cache.
@@ -128,13 +130,14 @@ impl KeyTable {
         let mut shards = empty_shards(records.len());
         let mut errors = Vec::new();
         let mut ids = HashSet::with_capacity(records.len());
+        let mut quotas = Quotas::new();
         let mut owners = HashMap::with_capacity(records.len());
         for (record, key) in records.iter().enumerate() {
             let mut report = |fault| errors.push(TableError { record, id: key.id.clone(), fault });
             if !ids.insert(&key.id) {
                 report(TableFault::DuplicateId);
             }
-            let Some(identity) = identity(key, roles) else {
+            let Some(identity) = identity(key, roles, &mut quotas) else {
                 report(TableFault::UnknownRole);
                 continue;
             };
@@ -185,6 +188,7 @@ impl KeyTable {
         if ids.len() != records.len() {
             return None;
         }
+        let mut quotas = Quotas::new();
         let mut anew: Vec<Option<Vec<Entry>>> = (0..count).map(|_| None).collect();
         for (_, digest, _) in removed.iter().chain(&records[changed.clone()]).flat_map(digests) {
             if digest.scheme() != hasher.scheme() {
@@ -200,7 +204,7 @@ impl KeyTable {
                 let Some(entries) = &mut anew[shard] else { continue };
                 let identity = match of_both.take() {
                     Some(identity) => identity,
-                    None if changed.contains(&place) => identity(key, roles)?,
+                    None if changed.contains(&place) => identity(key, roles, &mut quotas)?,
                     None => Arc::clone(&self.shards[shard].find(digest)?.identity),
                 };
                 of_both = Some(Arc::clone(&identity));
@@ -307,11 +311,21 @@ fn digests(key: &KeyRecord) -> impl Iterator<Item = (HashField, &Digest, i64)> {
     [(HashField::Current, &key.hash, validity)].into_iter().chain(previous)
 }
 
+/// Many keys have the same limits, and share what is made of them.
+type Quotas = HashMap<RequestLimits, Option<Arc<Quota>>>;
+
 /// Who `key` stands for; nobody if its role is not declared.
-fn identity(key: &KeyRecord, roles: &Roles) -> Option<Arc<Identity>> {
+fn identity(key: &KeyRecord, roles: &Roles, quotas: &mut Quotas) -> Option<Arc<Identity>> {
     let role = roles.find(key.role.as_str())?;
+    let quota = match key.limits.is_empty() {
+        true => role.quota().cloned(),
+        false => {
+            let limits = key.limits.or(role.limits());
+            quotas.entry(limits).or_insert_with(|| Quota::of_key(limits)).clone()
+        }
+    };
     let identity = Identity::new(&key.id, &key.user, &key.label, Arc::clone(role));
-    Some(Arc::new(identity.narrowed(key.scopes.clone())))
+    Some(Arc::new(identity.narrowed(key.scopes.clone()).limited(quota)))
 }
 
 /// How many shards `keys` need.
@@ -356,6 +370,7 @@ mod tests {
             name: RoleName::new("viewer").unwrap(),
             inherits: Vec::new(),
             admin: Default::default(),
+            limits: Default::default(),
         };
         Roles::new(&[viewer]).unwrap()
     }

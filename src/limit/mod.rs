@@ -1,8 +1,13 @@
-//! How much clients may take of us: connections, in all and from one address, and tunnels; and how often they may fail.
+//! How much clients may take of us: connections, in all and from one address, tunnels, and requests
+//! ([`requests`], [`meters`]); and how often they may fail.
 //!
 //! Never here: what happens to a client that wants more (the acceptor, or the proxy, decides).
 
 pub mod failures;
+pub mod meter;
+pub mod meters;
+pub mod quota;
+pub mod requests;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::identity::Identity;
+use crate::limit::quota::Quota;
 use crate::scopes::OutOfScope;
 use routes::{Access, Route};
 use upgrades::Upgrades;
@@ -24,6 +25,7 @@ pub struct Permit {
     identity: Option<Arc<Identity>>,
     upstream: usize,
     upgrades: Upgrades,
+    quota: Option<Arc<Quota>>,
 }
 
 impl Permit {
@@ -40,6 +42,11 @@ impl Permit {
     /// The protocols that its connection may be handed over to.
     pub fn upgrades(&self) -> &Upgrades {
         &self.upgrades
+    }
+
+    /// How many requests the route allows to each key, or to each address that came without one.
+    pub fn quota(&self) -> Option<&Arc<Quota>> {
+        self.quota.as_ref()
     }
 }
 
@@ -104,7 +111,8 @@ pub fn authorize<E>(
     if !rule.takes_client(asked.client_names) {
         return Err(Denied::Client);
     }
-    Ok(Permit { identity, upstream: rule.upstream, upgrades: rule.upgrades.clone() })
+    let (upgrades, quota) = (rule.upgrades.clone(), rule.quota.clone());
+    Ok(Permit { identity, upstream: rule.upstream, upgrades, quota })
 }
 
 /// The caller, unless their key is narrowed to other things than what is asked for.
@@ -128,5 +136,6 @@ pub fn authorize_preflight(
     client_names: &[String],
 ) -> Option<Permit> {
     let rule = route?.rule(requested).filter(|rule| rule.takes_client(client_names))?;
-    Some(Permit { identity: None, upstream: rule.upstream, upgrades: Upgrades::default() })
+    let (upgrades, quota) = (Upgrades::default(), rule.quota.clone());
+    Some(Permit { identity: None, upstream: rule.upstream, upgrades, quota })
 }

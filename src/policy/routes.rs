@@ -5,11 +5,14 @@
 //!
 //! Never here: identities, and the decision itself (see [`authorize`](super::authorize)).
 
+use std::sync::Arc;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::upgrades::Upgrades;
 use crate::identity::RoleSet;
+use crate::limit::quota::Quota;
 use crate::paths::patterns::PatternTree;
 use crate::paths::{self, Ambiguity};
 
@@ -26,6 +29,8 @@ pub struct RouteRule {
     pub client_subjects: Vec<String>,
     /// The protocols that the connection of a request may be handed over to.
     pub upgrades: Upgrades,
+    /// How many requests each key may send, or each address that came without one.
+    pub quota: Option<Arc<Quota>>,
     /// The place of its upstream in the configuration.
     pub upstream: usize,
     /// `ambiguous_paths = "allow"`: take the path as it stands, even if two parsers could differ.
@@ -128,6 +133,7 @@ impl RouteTable {
                 access: Access::AnyKey,
                 client_subjects: Vec::new(),
                 upgrades: Upgrades::default(),
+                quota: None,
                 upstream: 0,
                 allow_ambiguous_paths: false,
             });
@@ -249,6 +255,7 @@ mod tests {
             access,
             client_subjects: Vec::new(),
             upgrades: Upgrades::default(),
+            quota: None,
             upstream: 0,
             allow_ambiguous_paths: false,
         }

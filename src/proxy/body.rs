@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 
@@ -16,6 +17,7 @@ use super::context::RequestContext;
 use super::error::Refusal;
 use super::headers;
 use super::tunnel::Tunnel;
+use crate::http1::encode::Framing;
 use crate::panics;
 use crate::pipe::Pipe;
 use crate::rate::{Allowance, Pace};
@@ -23,6 +25,33 @@ use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
 use crate::snapshot::{Held, Snapshot};
 use crate::upstream::exchange::{Exchange, Fault};
+
+/// How the upstream is told where the body ends: as the client told us, for there is one way to each.
+pub(super) fn framing(headers: &HeaderMap, body: SizeHint) -> Framing {
+    match body.exact() {
+        Some(0) if !headers.contains_key(CONTENT_LENGTH) => Framing::Empty,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    }
+}
+
+/// The request's body, bounded. One that says itself that it is too large is refused at once.
+pub(super) fn upload(body: Incoming, context: &mut RequestContext) -> Result<RequestBody, Refusal> {
+    if body.is_end_stream() {
+        return Ok(RequestBody::empty());
+    }
+    let limit = context.snapshot().config.server.limits.body_bytes;
+    if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    let upload = Rc::new(Upload::new(
+        Rc::clone(context.connection()),
+        context.snapshot().clone(),
+        context.is_grpc(),
+    ));
+    context.saw_upload(&upload);
+    Ok(RequestBody::streaming(body, upload))
+}
 
 /// What is known of a request's body while it goes by.
 pub struct Upload {

@@ -4,6 +4,7 @@
 //! writes the access record: no request goes unlogged.
 
 mod end;
+mod share;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use super::body::{BrokenBody, RequestBody, Upload};
 use super::error::Refusal;
 use super::in_flight::Place;
+use super::quota::Share;
 use super::request_id::{self, X_REQUEST_ID};
 use super::upgrade::{Asked, Wish};
 use super::{Proxy, forwarded, grpc};
@@ -54,6 +56,10 @@ pub struct RequestContext {
     endpoint: Option<Arc<Endpoint>>,
     /// When the exchange with this endpoint began.
     attempt_started: Instant,
+    /// What it takes of what is limited.
+    share: Option<Box<Share>>,
+    /// Whether it was let on, and counts against what a key may send in a day.
+    is_admitted: bool,
     /// Counts it among the upstream's requests.
     admitted: Option<Admitted>,
     upload: Option<Rc<Upload>>,
@@ -117,6 +123,8 @@ impl RequestContext {
             route: None,
             place: None,
             endpoint: None,
+            share: None,
+            is_admitted: false,
             admitted: None,
             upload: None,
             asked: None,

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::auth::Unauthenticated;
+use crate::limit::quota::{Exceeded, Limit};
 use crate::panics::Panicked;
 use crate::paths::Ambiguity;
 use crate::policy::Denied;
@@ -53,6 +54,8 @@ pub enum Refusal {
     OutOfScope(OutOfScope),
     /// The client's certificate is none of those that may pass.
     ClientNotAllowed,
+    /// The key, or whoever came without one, has sent as much as they may.
+    RateLimited(Exceeded),
     /// No route speaks for the path.
     NoRoute,
     /// CONNECT and TRACE are never forwarded.
@@ -197,6 +200,20 @@ impl Refusal {
                 "Not allowed",
                 "This needs a client certificate with another name.",
             ),
+            Self::RateLimited(exceeded) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "Too many requests",
+                match exceeded.limit {
+                    Limit::Rate => "Requests come faster than they may: wait before the next.",
+                    Limit::Concurrent => {
+                        "As many requests are in flight as may be: wait until one has ended."
+                    }
+                    Limit::Daily => {
+                        "As many requests were sent as may be in a day, which ends at midnight UTC."
+                    }
+                },
+            ),
             Self::NoRoute => (
                 StatusCode::NOT_FOUND,
                 "no_route",
@@ -323,6 +340,7 @@ impl Refusal {
             | Self::RoleNotAllowed
             | Self::OutOfScope(_)
             | Self::ClientNotAllowed
+            | Self::RateLimited(_)
             | Self::NoRoute
             | Self::MethodNotSupported
             | Self::UpgradeNotSupported
@@ -341,6 +359,7 @@ impl Refusal {
     /// After how many seconds it is worth a try again, where that can be said (RFC 9110 §10.2.3).
     pub fn retry_after_s(self) -> Option<u32> {
         match self {
+            Self::RateLimited(exceeded) => Some(exceeded.retry_after_s),
             Self::NoEndpoint => Some(NO_ENDPOINT_RETRY_S),
             Self::Overloaded => Some(OVERLOADED_RETRY_S),
             Self::TooManyTunnels => Some(TUNNELS_RETRY_S),

@@ -18,9 +18,12 @@ use jiff::Timestamp;
 use slab::Slab;
 use tokio::sync::mpsc::Sender;
 
+use super::quota::Metered;
 use crate::auth::Unauthenticated;
 use crate::identity::Identity;
 use crate::keys::table::{Found, KeyTable};
+use crate::limit::meter::Meter;
+use crate::limit::quota::Quota;
 use crate::policy::routes::RouteTable;
 use crate::server::connection::ConnectionInfo;
 use crate::usage::Report;
@@ -62,6 +65,8 @@ struct Rest {
     expires_unix_s: Cell<Option<i64>>,
     /// In which the routes of its requests are.
     routes: Arc<RouteTable>,
+    /// What it has used of its quotas, and of those of these routes.
+    metered: RefCell<Vec<Rc<Metered>>>,
 }
 
 impl KeyInUse {
@@ -76,6 +81,7 @@ impl KeyInUse {
                 is_previous: found.is_previous(),
                 expires_unix_s: Cell::new(found.expires_unix_s()),
                 routes: Arc::clone(routes),
+                metered: RefCell::default(),
             }),
         }
     }
@@ -83,6 +89,22 @@ impl KeyInUse {
     /// What becomes of its requests.
     pub(super) fn usage(&self) -> &UsageCell {
         &self.usage
+    }
+
+    /// What it has used of `quota`, in the meter that `find` finds when it is first asked for.
+    pub(super) fn metered(
+        &self,
+        quota: &Arc<Quota>,
+        find: impl FnOnce(&str) -> Arc<Meter>,
+    ) -> Rc<Metered> {
+        let mut metered = self.rest.metered.borrow_mut();
+        if let Some(known) = metered.iter().find(|known| Arc::ptr_eq(&known.quota, quota)) {
+            return Rc::clone(known);
+        }
+        let meter = find(self.identity.key_id());
+        let found = Rc::new(Metered { quota: Arc::clone(quota), meter });
+        metered.push(Rc::clone(&found));
+        found
     }
 
     /// What is new since the last report, if anything is.

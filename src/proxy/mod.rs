@@ -8,6 +8,7 @@
 //! route      = routes.find(path)                one reading of the path
 //! caller     = authenticate(taken, keys, now)
 //! permit     = authorize(route, asked, caller) no way around
+//! quota::take(permit)                           of what the key and the route allow, until the end
 //! headers::prepare(head)                        strip, then set
 //! answer     = forward::send(permit, request)   takes the permit by value
 //! pass_on(answer) or refuse(refusal)            the context goes along, to the last byte, a tunnel's too
@@ -24,6 +25,7 @@ mod grpc;
 mod guesses;
 mod headers;
 pub mod in_flight;
+mod quota;
 mod redirect;
 mod rehearsal;
 pub mod request_id;
@@ -37,20 +39,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{
-    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, Version};
-use http_body::{Body as _, SizeHint};
+use http::{HeaderValue, Method, Response, Version};
+use http_body::Body as _;
 
+use crate::auth::credentials::{Ambiguous, Credential};
 use crate::auth::{Unauthenticated, authenticate};
 use crate::clock::{Clock, HttpDate};
 use crate::http1::encode::Framing;
 use crate::limit::TunnelLimit;
 use crate::limit::failures::Failures;
+use crate::limit::meter::Moment;
+use crate::limit::meters::Meters;
 use crate::panics;
 use crate::pipe::Pipes;
+use crate::policy::routes::Route;
 use crate::policy::{self, Permit, authorize, authorize_preflight};
 use crate::server::body::Incoming;
 use crate::server::connection::ConnectionInfo;
@@ -63,7 +68,7 @@ use crate::upstream::head::{Head, StreamHead};
 use crate::upstream::request::RequestHead;
 use crate::upstream::settings::Host;
 use crate::usage::recorder::Reports;
-use body::{RequestBody, ResponseBody, Upload};
+use body::ResponseBody;
 use context::RequestContext;
 use error::Refusal;
 use forward::Outgoing;
@@ -85,6 +90,7 @@ pub struct Proxy {
     measures: Measures,
     tunnels: Arc<TunnelLimit>,
     failures: Arc<Failures>,
+    meters: Arc<Meters>,
     log: WorkerLog,
     reports: Reports,
     /// When the next is due.
@@ -98,7 +104,7 @@ pub struct Proxy {
 const REPORT_INTERVAL: Duration = Duration::from_secs(20);
 
 impl Proxy {
-    /// For a worker that writes to `log` and reports to `reports`; `tunnels` counts those of all workers.
+    /// For a worker that writes to `log` and reports to `reports`; `tunnels` and `meters` count for all workers.
     ///
     /// # Errors
     /// The operating system has no randomness.
@@ -119,6 +125,7 @@ impl Proxy {
             in_flight: InFlight::default(),
             tunnels,
             failures: Arc::clone(shared.failures()),
+            meters: Arc::clone(shared.meters()),
             log,
             reports,
             next_report: Cell::new(Instant::now()),
@@ -166,6 +173,11 @@ impl Proxy {
         self.in_flight.close_revoked(&self.snapshot().keys, now_unix_s, closing);
     }
 
+    /// `at`, as meters are told it.
+    fn moment(&self, at: Instant) -> Moment {
+        self.meters.moment(at, self.clock.unix_micros(at) / 1_000_000)
+    }
+
     /// `at` in whole seconds since the Unix epoch.
     fn unix_s(&self, at: Instant) -> i64 {
         (self.clock.unix_micros(at) / 1_000_000) as i64
@@ -182,10 +194,10 @@ impl Proxy {
     ) -> impl Future<Output = Response<ResponseBody>> {
         let mut context = RequestContext::start(self, connection, Some(&head));
         let is_idempotent = head.method.is_idempotent();
-        let framing = framing(&head.headers, body.size_hint());
+        let framing = body::framing(&head.headers, body.size_hint());
         let decided = panics::catch(|| {
             let (permit, head) = permitted(head, framing, &mut context)?;
-            let body = upload(body, &mut context)?;
+            let body = body::upload(body, &mut context)?;
             Ok((permit, Outgoing { head, body, is_idempotent }))
         });
         async move {
@@ -278,9 +290,23 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
     let preflight = preflight(head, &snapshot).and_then(|method| {
         authorize_preflight(route, &method, context.connection().peer().names())
     });
-    if let Some(permit) = preflight {
-        return Ok((permit, survey));
-    }
+    let permit = match preflight {
+        Some(permit) => permit,
+        None => authorized(head, taken, route, context)?,
+    };
+    quota::take(&permit, context)?;
+    context.was_admitted();
+    Ok((permit, survey))
+}
+
+/// Who sent it, and whether they may.
+fn authorized(
+    head: &Parts,
+    taken: Result<Option<Credential>, Ambiguous>,
+    route: Option<&Route>,
+    context: &mut RequestContext,
+) -> Result<Permit, Refusal> {
+    let snapshot = context.snapshot().clone();
     let caller = match authenticate(taken, &snapshot.keys, context.started_unix_s()) {
         Ok(found) => {
             context.saw_key(found);
@@ -294,8 +320,7 @@ fn admit(head: &mut Parts, context: &mut RequestContext) -> Result<(Permit, Surv
         client: context.client(),
         client_names: context.connection().peer().names(),
     };
-    let permit = authorize(route, &asked, caller)?;
-    Ok((permit, survey))
+    Ok(authorize(route, &asked, caller)?)
 }
 
 /// The method a browser's CORS preflight asks about, where the configuration lets preflights pass.
@@ -305,33 +330,6 @@ fn preflight(head: &Parts, snapshot: &Snapshot) -> Option<Method> {
     }
     head.headers.get(ORIGIN)?;
     Method::from_bytes(head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
-}
-
-/// How the upstream is told where the body ends: as the client told us, for there is one way to each.
-fn framing(headers: &HeaderMap, body: SizeHint) -> Framing {
-    match body.exact() {
-        Some(0) if !headers.contains_key(CONTENT_LENGTH) => Framing::Empty,
-        Some(length) => Framing::Length(length),
-        None => Framing::Chunked,
-    }
-}
-
-/// The request's body, bounded. One that says itself that it is too large is refused at once.
-fn upload(body: Incoming, context: &mut RequestContext) -> Result<RequestBody, Refusal> {
-    if body.is_end_stream() {
-        return Ok(RequestBody::empty());
-    }
-    let limit = context.snapshot().config.server.limits.body_bytes;
-    if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
-        return Err(Refusal::BodyTooLarge);
-    }
-    let upload = Rc::new(Upload::new(
-        Rc::clone(context.connection()),
-        context.snapshot().clone(),
-        context.is_grpc(),
-    ));
-    context.saw_upload(&upload);
-    Ok(RequestBody::streaming(body, upload))
 }
 
 /// Hands the upstream's answer on.
@@ -344,6 +342,7 @@ fn pass_on(
     }
     context.saw_status(head.status);
     headers::finish(&mut head.headers, context.request_id());
+    context.tell_share(&mut head.headers);
     head.version = Version::HTTP_11;
     if let Some(asked) = context.asked().filter(|_| head.status == 101) {
         asked.grant(&mut head.headers);
@@ -376,6 +375,7 @@ fn refuse(refusal: Refusal, mut context: Box<RequestContext>) -> Response<Respon
     if refusal == Refusal::WebSocketVersion {
         upgrade::require_version(&mut head.headers);
     }
+    context.tell_share(&mut head.headers);
     if let Some(seconds) = refusal.retry_after_s() {
         head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

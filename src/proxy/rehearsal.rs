@@ -10,7 +10,7 @@ use http_body::SizeHint;
 
 use super::context::RequestContext;
 use super::error::Refusal;
-use super::{Proxy, body, framing, permitted};
+use super::{Proxy, body, permitted};
 use crate::server::connection::ConnectionInfo;
 use crate::upstream::head::Head;
 
@@ -24,10 +24,10 @@ impl Proxy {
         self: &Rc<Self>,
         connection: &Rc<ConnectionInfo>,
         head: Parts,
-        body: SizeHint,
+        size: SizeHint,
     ) -> Result<Head, Refusal> {
         let mut context = RequestContext::start(self, connection, Some(&head));
-        let framing = framing(&head.headers, body);
+        let framing = body::framing(&head.headers, size);
         permitted(head, framing, &mut context).map(|(_, head)| head)
     }
 

@@ -375,10 +375,10 @@ endpoints = [\"http://127.0.0.1:9\"]
         let held = shared.current().load_full();
         let first = Arc::downgrade(&held);
         assert!(reloader.reload(&shared));
-        shared.free_retired();
+        shared.free_unused();
         drop(held);
         assert!(first.upgrade().is_some(), "the last who held it did not free it");
-        shared.free_retired();
+        shared.free_unused();
         assert!(first.upgrade().is_none());
     }
 

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use super::control::Control;
 use super::worker::Measured;
 use crate::limit::TunnelLimit;
+use crate::limit::quota::{Holder, Limit};
 use crate::panics;
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::access_log::DroppedLines;
@@ -142,6 +143,12 @@ impl Metrics {
         let mut family = page.counter("keyward_config_reloads_total", help);
         family.sample(&[("result", "taken")], reloads.taken());
         family.sample(&[("result", "refused")], reloads.refused());
+        let (keys, addresses) = self.shared.meters().counts();
+        let help =
+            "Keys and addresses of which it is known what they have used of what is limited.";
+        let mut family = page.gauge("keyward_rate_limit_meters", help);
+        family.sample(&[("of", "keys")], keys);
+        family.sample(&[("of", "addresses")], addresses);
         let help = "Keys in the file, disabled and expired ones among them.";
         page.gauge("keyward_keys", help).sample(&[], snapshot.keys.len());
     }
@@ -207,6 +214,18 @@ fn codes(page: &mut Page, workers: &[Measured]) {
     let mut family = page.counter("keyward_refusals_total", help);
     for (code, count) in by_code {
         family.sample(&[("code", code)], count);
+    }
+    let each = [Limit::Rate, Limit::Concurrent, Limit::Daily];
+    let each = each.iter().flat_map(|limit| [Holder::Key, Holder::Route].map(|of| (*limit, of)));
+    let each = each.map(|(limit, of)| ((limit.as_str(), of.as_str()), 0));
+    let mut by_limit: BTreeMap<_, u64> = each.collect();
+    for &(by, count) in workers.iter().flat_map(|measured| &measured.counts.limited) {
+        *by_limit.entry(by).or_default() += count;
+    }
+    let help = "Requests that were refused as rate_limited, by the limit and whose it is, a key's or a route's.";
+    let mut family = page.counter("keyward_rate_limited_total", help);
+    for ((limit, by), count) in by_limit {
+        family.sample(&[("limit", limit), ("of", by)], count);
     }
 }
 

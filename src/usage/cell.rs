@@ -37,6 +37,8 @@ struct New {
 struct Others {
     clients: Ranking<Ipv6Addr>,
     routes: Ranking<Place>,
+    /// Those that were refused before they went on, wherever they came from.
+    refused: u64,
 }
 
 /// The place of a route, or the last number there is.
@@ -94,6 +96,8 @@ pub struct Ended {
     pub bytes_in: u64,
     /// And to it.
     pub bytes_out: u64,
+    /// Whether it went on: else it was refused before.
+    pub is_admitted: bool,
 }
 
 impl UsageCell {
@@ -117,6 +121,9 @@ impl UsageCell {
         new.requests[class] += 1;
         new.bytes_in += ended.bytes_in;
         new.bytes_out += ended.bytes_out;
+        if !ended.is_admitted {
+            new.others.get_or_insert_default().refused += 1;
+        }
         let (client, route) = (mapped(ended.client), place_of(ended.route));
         if new.is_like_the_last(client, route) {
             new.alike += 1;
@@ -151,9 +158,11 @@ impl UsageCell {
             if new.alike > 0 {
                 new.count_among_others(new.last_client, new.last_route, new.alike);
             }
-            let Others { clients, routes } = new.others.map(|others| *others).unwrap_or_default();
+            let Others { clients, routes, refused } =
+                new.others.map(|others| *others).unwrap_or_default();
             let hour = Hour {
                 requests,
+                refused,
                 clients: clients.renamed(|client| client.to_canonical()),
                 routes: routes.renamed(pattern),
             };
@@ -181,16 +190,24 @@ mod tests {
         assert!(cell.is_empty());
         let client = IpAddr::from([10, 0, 0, 1]);
         cell.begin(1_700_000_000_000_000, client, Some(0));
-        let ended = Ended { status: Some(204), client, route: Some(0), bytes_in: 5, bytes_out: 7 };
+        let ended = Ended {
+            status: Some(204),
+            client,
+            route: Some(0),
+            bytes_in: 5,
+            bytes_out: 7,
+            is_admitted: true,
+        };
         cell.end(ended);
-        cell.end(Ended { status: None, route: None, ..ended });
+        cell.end(Ended { status: None, route: None, is_admitted: false, ..ended });
         let tally = cell.take(&routes, true, Timestamp::from_second(1_700_000_000).unwrap());
         assert_eq!(tally.requests, [1, 0, 1, 0, 0, 0]);
         assert_eq!((tally.bytes_in, tally.bytes_out), (10, 14));
         assert_eq!(tally.last, tally.last_of_previous);
         assert_eq!(tally.last.unwrap().route.as_deref(), Some("/{*rest}"));
         let hour = &tally.hours[&(1_700_000_000 / 3600)];
-        assert_eq!((hour.requests, hour.clients.named()), (2, vec![(&client, 2)]));
+        assert_eq!((hour.requests, hour.refused), (2, 1));
+        assert_eq!(hour.clients.named(), [(&client, 2)]);
         assert_eq!(hour.routes.named().len(), 2);
         assert!(cell.is_empty());
     }

@@ -103,6 +103,9 @@ pub struct Use {
 pub struct Hour {
     /// How many ended.
     pub requests: u64,
+    /// How many of them were refused before they went on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
     /// Where they came from.
     pub clients: Ranking<IpAddr>,
     /// The patterns of their routes; `None` where there was none.
@@ -139,6 +142,7 @@ impl Tally {
         for (number, hour) in other.hours {
             let own = self.hours.entry(number).or_default();
             own.requests += hour.requests;
+            own.refused += hour.refused;
             own.clients.merge(hour.clients);
             own.routes.merge(hour.routes);
         }
@@ -162,11 +166,19 @@ impl Tally {
         hourly
     }
 
+    /// The requests since midnight UTC that went on, at `now`.
+    pub fn admitted_today(&self, now: Timestamp) -> u64 {
+        let midnight = hour_of(now) / HOURS * HOURS;
+        let today = self.hours.range(midnight..).map(|(_, hour)| hour);
+        today.map(|hour| hour.requests.saturating_sub(hour.refused)).sum()
+    }
+
     /// The requests of the last [`HOURS`] as one hour.
     pub fn recent(&self) -> Hour {
         let mut recent = Hour::default();
         for hour in self.hours.values() {
             recent.requests += hour.requests;
+            recent.refused += hour.refused;
             recent.clients.merge(hour.clients.clone());
             recent.routes.merge(hour.routes.clone());
         }
@@ -189,6 +201,10 @@ pub fn load(path: &Path) -> io::Result<HashMap<Box<str>, Tally>> {
 pub fn is_unused(last: Option<Timestamp>, created: Option<Timestamp>, since: Timestamp) -> bool {
     // Where it is not known when it was made, it was made elsewhere, before.
     last.max(created).is_none_or(|moment| moment < since)
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The later of two uses.
@@ -267,6 +283,15 @@ mod tests {
         let hourly = tally.hourly(Timestamp::from_second(100 * 3600 + 1800).unwrap());
         assert_eq!((hourly[0], hourly[22], hourly[23]), (1, 2, 3));
         assert_eq!(hourly.iter().sum::<u64>(), 6);
+    }
+
+    #[test]
+    fn a_day_counts_from_midnight_what_was_not_refused() {
+        let hour = |requests, refused| Hour { requests, refused, ..Hour::default() };
+        let hours = [(71, hour(9, 0)), (72, hour(5, 2)), (80, hour(1, 0))].into();
+        let tally = Tally { hours, ..Tally::default() };
+        let today = |hour: i64| tally.admitted_today(Timestamp::from_second(hour * 3600).unwrap());
+        assert_eq!([today(72), today(80), today(95), today(96)], [4, 4, 4, 0]);
     }
 
     #[test]

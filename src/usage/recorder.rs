@@ -165,6 +165,12 @@ impl Usage {
         lock(&self.sums).last_used(id)
     }
 
+    /// How many requests of a key went on since midnight UTC, as far as is known.
+    pub fn admitted_today(&self, id: &str) -> u64 {
+        let now = Timestamp::now();
+        lock(&self.sums).parts(id).map(|tally| tally.admitted_today(now)).sum()
+    }
+
     /// What is known of a key in short, without adding up addresses and routes.
     pub fn brief(&self, id: &str, now: Timestamp) -> Brief {
         lock(&self.sums).brief(id, now)

@@ -268,8 +268,8 @@ fn a_diff_shows_what_a_reload_would_change() {
         "~ setting realm test → new",
         "~ setting [server] workers 2 → 3 (needs a restart)",
         "~ setting [keys] store keys.toml → new-keys.toml",
-        "- route /health (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
-        "+ route /healthz (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
+        "- route /health (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse; limits: none",
+        "+ route /healthz (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse; limits: none",
         &format!("~ key {} state: enabled → disabled", bob.id),
         // It lies beside the store.
         "~ setting [keys] usage keys.usage.jsonl → new-keys.usage.jsonl (needs a restart)",

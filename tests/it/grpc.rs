@@ -408,3 +408,16 @@ fn refusals_are_statuses_that_clients_know() {
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     });
 }
+
+#[test]
+fn one_call_too_many_is_resource_exhausted() {
+    let server = Server::start();
+    let bob = Actor::new("bob", "viewer").with("rate = \"1/h\"");
+    let (kw, _) = start(server.address, |setup| drop(setup.add(bob.clone())));
+    run_with(&kw, &bob, |mut caller| async move {
+        caller.unary("/t.T/Echo", Bytes::new()).await.expect("the first may pass");
+        let status = caller.unary("/t.T/Echo", Bytes::new()).await.expect_err("it is refused");
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        assert!(status.metadata().get("retry-after").is_some(), "{status:?}");
+    });
+}

@@ -32,6 +32,7 @@ mod packaging;
 mod policy;
 mod proxy_protocol;
 mod proxy_protocol_out;
+mod rates;
 mod readme;
 mod redaction;
 mod reload;

@@ -168,7 +168,7 @@ fn every_request_of_every_key_is_counted_once_and_for_good() {
 }
 
 /// The same once more, on the files of the one that has ended.
-fn restart(ended: Keyward) -> Keyward {
+pub(crate) fn restart(ended: Keyward) -> Keyward {
     let folder = ended.folder().to_owned();
     let again = tempfile::tempdir().expect("a temporary folder");
     for name in ["keyward.toml", "keys.toml", FILE] {

@@ -61,7 +61,16 @@ fn wanted(form: &Form, actor: &Actor) -> NewKey {
         allowed_methods: form.words("methods"),
         allowed_paths: form.words("paths"),
         allowed_cidrs: form.words("addresses"),
+        rate: form.some("rate"),
+        burst: count(form, "burst"),
+        concurrent: count(form, "concurrent"),
+        daily: count(form, "daily"),
     }
+}
+
+/// A number; one that is none becomes one that is refused.
+pub(super) fn count(form: &Form, name: &str) -> Option<u64> {
+    form.some(name).map(|text| text.parse().unwrap_or_default())
 }
 
 /// An end that is given as a time from now, or as a day, in the form that the API takes; others as they are.
@@ -88,6 +97,9 @@ fn page(
     let fields = Fields::new(form, refusal);
     let once = random().map_err(|_| Refusal::Internal)?;
     let user = if form.has("user") { form.text("user") } else { actor.user.as_str() };
+    // What is wrong is not to be hidden.
+    let is_said =
+        |name: &str| !form.text(name).is_empty() || fields.field(name, &[name]).error.is_some();
     let view = Create {
         frame: visit.frame("/keys"),
         notice: fields.notice(),
@@ -95,9 +107,8 @@ fn page(
         once,
         sees_all: actor.manages_all(),
         has_errors: refusal.is_some(),
-        is_narrowed: ["methods", "paths", "addresses"]
-            .iter()
-            .any(|name| !form.text(name).is_empty()),
+        is_narrowed: ["methods", "paths", "addresses"].iter().any(|name| is_said(name)),
+        is_limited: ["rate", "burst", "concurrent", "daily"].iter().any(|name| is_said(name)),
         roles: actor.may_give(&snapshot.config.roles),
         label: fields.field("label", &["label"]),
         user: Field { value: user.to_owned(), ..fields.field("user", &["user"]) },
@@ -106,6 +117,10 @@ fn page(
         methods: fields.field("methods", &["allowed_methods", "scopes"]),
         paths: fields.field("paths", &["allowed_paths"]),
         addresses: fields.field("addresses", &["allowed_cidrs"]),
+        rate: fields.field("rate", &["rate"]),
+        burst: fields.field("burst", &["burst"]),
+        concurrent: fields.field("concurrent", &["concurrent"]),
+        daily: fields.field("daily", &["daily"]),
     };
     let status = refusal.map_or(StatusCode::OK, |refusal| refusal.problem().status);
     Ok(html(status, &view))

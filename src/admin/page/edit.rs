@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{Method, StatusCode};
 
 use super::change::{carry_out, expected};
-use super::create::{Fields, end};
+use super::create::{Fields, count, end};
 use super::form::Form;
 use super::html;
 use super::views::{Edit, Field, Notice};
@@ -24,13 +24,17 @@ use crate::reload::request::Outcome;
 use crate::scopes::Scopes;
 
 /// The fields of the form, with what the API calls them.
-const FIELDS: [(&str, &[&str]); 6] = [
+const FIELDS: [(&str, &[&str]); 10] = [
     ("label", &["label"]),
     ("role", &["role"]),
     ("expires", &["expires_at"]),
     ("methods", &["allowed_methods", "scopes"]),
     ("paths", &["allowed_paths"]),
     ("addresses", &["allowed_cidrs"]),
+    ("rate", &["rate"]),
+    ("burst", &["burst"]),
+    ("concurrent", &["concurrent"]),
+    ("daily", &["daily"]),
 ];
 
 /// Asks what is to be changed.
@@ -61,6 +65,7 @@ pub(super) async fn save(visit: Visit, state: Arc<State>) -> Answer<Response> {
 /// What the form says of `record` that is not so.
 fn wanted(form: &Form, record: &KeyRecord) -> changes::Edit {
     let is_new = |name| form.has(name) && form.text(name) != known(record, name);
+    let number = |name| is_new(name).then(|| count(form, name));
     let words = |name| is_new(name).then(|| form.words(name));
     changes::Edit {
         label: is_new("label").then(|| form.text("label").to_owned()),
@@ -69,6 +74,10 @@ fn wanted(form: &Form, record: &KeyRecord) -> changes::Edit {
         allowed_methods: words("methods"),
         allowed_paths: words("paths"),
         allowed_cidrs: words("addresses"),
+        rate: is_new("rate").then(|| form.some("rate")),
+        burst: number("burst"),
+        concurrent: number("concurrent"),
+        daily: number("daily"),
     }
 }
 
@@ -78,14 +87,21 @@ fn known(record: &KeyRecord, name: &str) -> String {
         let words = narrowed.unwrap_or_default().iter().map(ToString::to_string);
         words.collect::<Vec<_>>().join(" ")
     }
-    let scopes = record.scopes.as_deref();
+    fn text<T: ToString>(value: Option<T>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
+    }
+    let (scopes, limits) = (record.scopes.as_deref(), record.limits);
     match name {
         "label" => record.label.to_string(),
         "role" => record.role.to_string(),
-        "expires" => record.expires_at.map(|at| at.to_string()).unwrap_or_default(),
+        "expires" => text(record.expires_at),
         "methods" => words(scopes.map(Scopes::methods)),
         "paths" => words(scopes.map(Scopes::paths)),
         "addresses" => words(scopes.map(Scopes::addresses)),
+        "rate" => text(limits.rate),
+        "burst" => text(limits.burst),
+        "concurrent" => text(limits.concurrent),
+        "daily" => text(limits.daily),
         _ => String::new(),
     }
 }
@@ -95,10 +111,11 @@ fn page(visit: &Visit, state: &State, refusal: Option<&Refusal>) -> Answer<Respo
     let actor = visit.acting_on_key(&Method::PATCH, "")?;
     let record = state.keys.find(&actor, &visit.id)?;
     let fields = Fields::new(&visit.form, refusal);
-    let [label, role, expires, methods, paths, addresses] = FIELDS.map(|(name, known_as)| {
+    let all = FIELDS.map(|(name, known_as)| {
         let field = fields.field(name, known_as);
         if visit.form.has(name) { field } else { Field { value: known(&record, name), ..field } }
     });
+    let [label, role, expires, methods, paths, addresses, rate, burst, concurrent, daily] = all;
     let mut roles = actor.may_give(&state.shared.current().load().config.roles);
     if !roles.contains(&record.role.to_string()) {
         roles.push(record.role.to_string());
@@ -127,6 +144,10 @@ fn page(visit: &Visit, state: &State, refusal: Option<&Refusal>) -> Answer<Respo
         methods,
         paths,
         addresses,
+        rate,
+        burst,
+        concurrent,
+        daily,
     };
     let status = refusal.map_or(StatusCode::OK, |refusal| refusal.problem().status);
     Ok(html(status, &view))

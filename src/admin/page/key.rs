@@ -13,6 +13,7 @@ use super::list::notice;
 use super::views::{Event, Key, bars};
 use super::visit::Visit;
 use super::{history, html, shown};
+use crate::admin::limits::InForce;
 use crate::admin::refusal::{Answer, Refusal};
 use crate::admin::{State, audit};
 use crate::keys::KeyRecord;
@@ -31,6 +32,11 @@ pub(super) async fn show(visit: Visit, state: Arc<State>) -> Answer<Response> {
     let usage = state.uses.known(record.id.as_str()).await;
     let now = Timestamp::now();
     let mut facts = shown::usage(usage.as_ref(), now);
+    let in_force = InForce::of(&record, usage.as_ref(), &state.shared);
+    if let Some(most) = in_force.limits.daily {
+        let (today, most) = (shown::number(in_force.today), shown::number(most));
+        facts.push(("Today", format!("{today} of {most}")));
+    }
     if let Some(usage) = &usage {
         facts.push(("Ever", shown::answers(usage)));
     }
@@ -42,7 +48,7 @@ pub(super) async fn show(visit: Visit, state: Arc<State>) -> Answer<Response> {
         key: shown::row(&record, usage.as_ref(), now),
         disabled: disabled(&record),
         old_secret: old_secret(&record, usage.as_ref(), now),
-        about: about(&record),
+        about: about(&record, in_force),
         usage: facts,
         chart: bars(&shown::hours(usage.as_ref(), now), 420, 64),
         history,
@@ -62,7 +68,7 @@ async fn history_of(visit: &Visit, state: &State, record: &KeyRecord) -> Answer<
     Ok(page.entries.iter().map(history::event).collect())
 }
 
-fn about(record: &KeyRecord) -> Vec<(&'static str, String)> {
+fn about(record: &KeyRecord, in_force: InForce) -> Vec<(&'static str, String)> {
     let time = |at: Option<Timestamp>, none: &str| at.map_or_else(|| none.to_owned(), shown::time);
     let scopes = record.scopes.as_deref();
     vec![
@@ -77,6 +83,13 @@ fn about(record: &KeyRecord) -> Vec<(&'static str, String)> {
         ("Methods", words(scopes.map(Scopes::methods))),
         ("Paths", words(scopes.map(Scopes::paths))),
         ("Addresses", words(scopes.map(Scopes::addresses))),
+        (
+            "Limits",
+            match in_force.limits {
+                limits if limits.is_empty() => "none".to_owned(),
+                limits => limits.to_string(),
+            },
+        ),
     ]
 }
 

@@ -98,6 +98,7 @@ pub(super) struct Create {
     pub(super) sees_all: bool,
     pub(super) has_errors: bool,
     pub(super) is_narrowed: bool,
+    pub(super) is_limited: bool,
     pub(super) roles: Vec<String>,
     pub(super) label: Field,
     pub(super) user: Field,
@@ -106,6 +107,10 @@ pub(super) struct Create {
     pub(super) methods: Field,
     pub(super) paths: Field,
     pub(super) addresses: Field,
+    pub(super) rate: Field,
+    pub(super) burst: Field,
+    pub(super) concurrent: Field,
+    pub(super) daily: Field,
 }
 
 #[derive(Template)]
@@ -125,6 +130,10 @@ pub(super) struct Edit {
     pub(super) methods: Field,
     pub(super) paths: Field,
     pub(super) addresses: Field,
+    pub(super) rate: Field,
+    pub(super) burst: Field,
+    pub(super) concurrent: Field,
+    pub(super) daily: Field,
 }
 
 #[derive(Template)]

@@ -153,7 +153,9 @@ fn items(side: Side<'_>, now: Timestamp) -> Vec<Item> {
     }
     for role in plan.roles {
         let inherits = view::list_or_none(&role.inherits);
-        let fields = vec![("inherits", inherits), ("admin", role.admin.to_owned())];
+        let limits = view::or_none(role.limits.as_ref());
+        let admin = role.admin.to_owned();
+        let fields = vec![("inherits", inherits), ("admin", admin), ("limits", limits)];
         items.push(plain(What::Role, role.name, fields));
     }
     for upstream in plan.upstreams {
@@ -178,6 +180,7 @@ fn route_fields(route: &RouteRow) -> Vec<(&'static str, String)> {
         ("upgrades", view::list_or_none(&route.upgrades)),
         ("upstream", route.upstream.clone()),
         ("ambiguous_paths", route.ambiguous_paths.to_owned()),
+        ("limits", view::or_none(route.limits.as_ref())),
     ]
 }
 
@@ -195,6 +198,7 @@ fn key_item(key: &KeyRecord, now: Timestamp) -> Item {
     let methods = scopes.map(Scopes::methods).unwrap_or_default();
     let paths = scopes.map(Scopes::paths).unwrap_or_default();
     let networks = scopes.map(Scopes::addresses).unwrap_or_default();
+    let limits = (!key.limits.is_empty()).then(|| key.limits.to_string());
     let fields = vec![
         ("user", key.user.to_string()),
         ("role", key.role.to_string()),
@@ -204,6 +208,7 @@ fn key_item(key: &KeyRecord, now: Timestamp) -> Item {
         ("methods", all_or(methods)),
         ("paths", all_or(paths)),
         ("addresses", all_or(networks)),
+        ("limits", view::or_none(limits.as_ref())),
     ];
     Item { what: What::Key, name: key.id.to_string(), fields, secret: Some(key.hash) }
 }

@@ -54,6 +54,9 @@ pub(super) struct RouteRow {
     pub(super) upgrades: Vec<String>,
     pub(super) upstream: String,
     pub(super) ambiguous_paths: &'static str,
+    /// How many requests each key may send, or each address without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limits: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +86,9 @@ pub(super) struct RoleRow {
     /// Every role it inherits, over any number of steps.
     pub(super) inherits: Vec<String>,
     pub(super) admin: &'static str,
+    /// How many requests each of its keys may send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limits: Option<String>,
     pub(super) keys: KeyCount,
 }
 
@@ -128,6 +134,7 @@ impl Plan {
                 AdminScope::Own => "own",
                 AdminScope::All => "all",
             },
+            limits: role.quota().map(|quota| quota.limits().to_string()),
             keys: by_role.get(role.name().as_str()).copied().unwrap_or_default(),
         };
         let rows = |route: &'_ Route| -> Vec<RouteRow> {
@@ -169,6 +176,7 @@ fn route_row(config: &Config, route: &Route, rule: &RouteRule) -> RouteRow {
         upgrades: rule.upgrades.iter().map(|protocol| protocol.as_str().to_owned()).collect(),
         upstream: config.upstreams[rule.upstream].name.clone(),
         ambiguous_paths: if rule.allow_ambiguous_paths { "allow" } else { "refuse" },
+        limits: rule.quota.as_ref().map(|quota| quota.limits().to_string()),
     }
 }
 

@@ -238,14 +238,14 @@ fn every_kind_of_change_is_told() {
             "~ role author inherits: viewer → none",
             "~ upstream app endpoints: http://127.0.0.1:3000 → http://[::1]:1, http://h:80",
             "~ route /a (all) who may pass: viewer (inherited by admin, author) → viewer",
-            "- route /b (all) who may pass: any key; upgrades: none; upstream: app; ambiguous_paths: refuse",
-            "+ route /c (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse",
+            "- route /b (all) who may pass: any key; upgrades: none; upstream: app; ambiguous_paths: refuse; limits: none",
+            "+ route /c (all) who may pass: everybody (public); upgrades: none; upstream: app; ambiguous_paths: refuse; limits: none",
             "~ key key_b role: viewer → admin; state: enabled → disabled",
             "~ key key_c secret: replaced",
             "- key key_d user: alice; role: viewer; label: export; state: enabled; expires: never; \
-             methods: all; paths: all; addresses: all",
+             methods: all; paths: all; addresses: all; limits: none",
             "+ key key_e user: alice; role: viewer; label: export; state: enabled; expires: never; \
-             methods: all; paths: all; addresses: all",
+             methods: all; paths: all; addresses: all; limits: none",
         ]
     );
 }

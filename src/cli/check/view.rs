@@ -33,22 +33,30 @@ pub(super) fn write_plan(to: &mut impl Write, plan: &Plan) -> io::Result<()> {
     writeln!(to)?;
     let routes = plan.routes.iter().map(|route| {
         let (path, methods) = (route.path.clone(), methods_and_upgrades(route));
-        Row::plain(vec![path, methods, who_may_pass(route), destination(plan, route)])
+        let who = match &route.limits {
+            None => who_may_pass(route),
+            Some(limits) => format!("{}; {limits}", who_may_pass(route)),
+        };
+        Row::plain(vec![path, methods, who, destination(plan, route)])
     });
     table::write(to, &["PATH", "METHODS", "WHO MAY PASS", "UPSTREAM"], routes)?;
     if plan.roles.is_empty() {
         return Ok(());
     }
     writeln!(to)?;
+    let has_limits = plan.roles.iter().any(|role| role.limits.is_some());
     let roles = plan.roles.iter().map(|role| {
         let KeyCount { enabled, disabled, expired } = role.keys;
         let counts = [enabled, disabled, expired].map(|count| count.to_string());
         let [enabled, disabled, expired] = counts;
         let inherits =
             if role.inherits.is_empty() { "-".to_owned() } else { role.inherits.join(", ") };
-        Row::plain(vec![role.name.clone(), inherits, enabled, disabled, expired])
+        let mut cells = vec![role.name.clone(), inherits, enabled, disabled, expired];
+        cells.extend(has_limits.then(|| or_none(role.limits.as_ref())));
+        Row::plain(cells)
     });
-    table::write(to, &["ROLE", "INHERITS", "ENABLED KEYS", "DISABLED", "EXPIRED"], roles)
+    let heading = ["ROLE", "INHERITS", "ENABLED KEYS", "DISABLED", "EXPIRED", "LIMITS OF A KEY"];
+    table::write(to, &heading[..heading.len() - usize::from(!has_limits)], roles)
 }
 
 /// Writes a line for each change.
@@ -126,6 +134,11 @@ pub(super) fn who_may_pass(route: &RouteRow) -> String {
 /// The names, or `none`.
 pub(super) fn list_or_none(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The limits, or `none`.
+pub(super) fn or_none(limits: Option<&String>) -> String {
+    limits.cloned().unwrap_or_else(|| "none".to_owned())
 }
 
 fn destination(plan: &Plan, route: &RouteRow) -> String {

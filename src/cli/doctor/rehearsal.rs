@@ -65,7 +65,12 @@ impl Rehearsal {
             admin.remove("tls");
             admin.insert("listen".to_owned(), own("127.0.0.1:0"));
         }
+        // A request that is one too many is let through here: what it meets behind that is to be seen.
+        for role in rehearsal.section("roles").values_mut().filter_map(Value::as_table_mut) {
+            role.remove("limits");
+        }
         for route in rehearsal.routes() {
+            route.remove("limits");
             // There are no certificates without TLS.
             route.remove("client_subject");
         }

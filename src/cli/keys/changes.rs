@@ -14,6 +14,7 @@ use super::super::failure::Failure;
 use super::super::making::{Drawn, draw};
 use super::super::operator::operator;
 use super::input::{self, Expiry};
+use super::limits::Relimited;
 use super::{Keys, One, view, write_one};
 use crate::identity::{Label, RoleName};
 use crate::keys::KeyRecord;
@@ -62,6 +63,8 @@ pub(in crate::cli) struct Edit {
     /// The networks it may be used from, instead of those it could; may be given more than once.
     #[arg(long = "cidr", value_name = "NETWORK", value_parser = scopes::network)]
     networks: Vec<IpNet>,
+    #[command(flatten)]
+    limits: Relimited,
     /// It may use every method that its role may.
     #[arg(long, conflicts_with = "methods")]
     any_method: bool,
@@ -205,10 +208,12 @@ impl Edit {
             methods: has_methods.then_some(self.methods),
             paths: has_paths.then_some(self.paths),
             networks: has_networks.then_some(self.networks),
+            limits: self.limits.change(),
         };
         if update.is_empty() {
             let message = "say what is to change: --label, --role, --expires, --method, --path, \
-                           --cidr, or --any-method, --any-path, --any-address";
+                           --cidr, --rate, --burst, --concurrent, --daily, or --any-method, \
+                           --any-path, --any-address";
             return Err(Failure::Usage(message.to_owned()));
         }
         Ok((self.one, update))

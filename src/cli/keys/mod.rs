@@ -4,6 +4,7 @@
 
 mod changes;
 mod input;
+mod limits;
 mod usage;
 pub(super) mod view;
 
@@ -56,7 +57,7 @@ pub(super) enum Command {
     ///
     /// Id, label and limits stay; the old key works until the grace ends.
     Rotate(changes::Rotate),
-    /// Change a key's label, role, end, or what it is narrowed to.
+    /// Change a key's label, role, end, limits, or what it is narrowed to.
     Update(changes::Edit),
     /// Delete a disabled key for good.
     Delete(changes::Delete),
@@ -107,6 +108,8 @@ pub(super) struct Create {
     expires: Option<Expiry>,
     #[command(flatten)]
     narrowed: Narrowed,
+    #[command(flatten)]
+    limited: limits::Limited,
     #[command(flatten)]
     format: Format,
 }
@@ -207,11 +210,12 @@ impl Keys {
     }
 
     fn create(&self, create: Create) -> Result<(), Failure> {
-        let Create { user, role, label, expires, narrowed, format } = create;
+        let Create { user, role, label, expires, narrowed, limited, format } = create;
         let now = Timestamp::now();
         let expires_at = expires.map(|expiry| expiry.after(now)).transpose();
         let expires_at = expires_at.map_err(Failure::Usage)?;
-        let wanted = Wanted { user, role, label, expires_at, scopes: narrowed.scopes()? };
+        let (scopes, limits) = (narrowed.scopes()?, limited.limits());
+        let wanted = Wanted { user, role, label, expires_at, scopes, limits };
         let Made { secret, record } = make(&self.config, wanted)?;
         let printed = view::write_made(&secret, &record, format.json);
         let id = &record.id;

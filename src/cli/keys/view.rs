@@ -165,6 +165,7 @@ pub(super) fn write_fields(
         ("methods", scopes.and_then(|scopes| listed(scopes.methods()))),
         ("paths", scopes.and_then(|scopes| listed(scopes.paths()))),
         ("addresses", scopes.and_then(|scopes| listed(scopes.addresses()))),
+        ("limits", (!record.limits.is_empty()).then(|| record.limits.to_string())),
         ("old secret until", given(record.previous.map(|(_, until)| until))),
         ("disabled", given(record.disabled_at)),
         ("disabled by", record.disabled_by.clone()),

@@ -32,6 +32,30 @@ fn roles() {
 }
 
 #[test]
+fn limits_of_requests() {
+    let config = good(
+        "[roles.viewer]\nlimits = { rate = '100/s', burst = 200, concurrent = 16, daily = 10000 }\n\
+         [upstreams.app]\nendpoints = ['http://a']\n[[routes]]\npath = '/'\nlimits.rate = '30/m'",
+    );
+    let role = config.roles.find("viewer").expect("it is declared");
+    assert_eq!(role.limits().to_string(), "100/s, 200 at once, 16 in flight, 10000 a day");
+    let quota = config.routes.routes()[0].rules()[0].quota.as_ref().expect("it is limited");
+    assert_eq!(quota.limits().to_string(), "30/m, 1 at once");
+    check(
+        "[roles.a]\nlimits = { rate = 'fast', burst = 0, concurent = 1, daily = -1 }\n\
+         [roles.b]\nlimits = {}\n[[routes]]\npath = '/'\nlimits = { burst = 5 }",
+        &[
+            r#"2:19: "fast" is no rate; write a number from 1 to 1000000 and a unit: "100/s""#,
+            "2:35: this number is too small; write a number from 1 to 1000000",
+            r#"2:38: unknown field "concurent" in [roles.a.limits]; did you mean "concurrent"?"#,
+            "2:61: this number is too small; write a number from 1 to 1000000000000",
+            "4:10: these limits limit nothing; write rate, concurrent or daily, or remove limits",
+            r#"7:20: a burst without a rate limits nothing; write rate = "100/s", say, beside it"#,
+        ],
+    );
+}
+
+#[test]
 fn upstreams() {
     check(
         "# no upstreams",

@@ -1,5 +1,6 @@
 //! `[roles.NAME]`: what is declared, and what it inherits.
 
+use super::requests;
 use crate::config::check::{Check, Span, Text};
 use crate::config::raw::{self, Field, Named, Table};
 use crate::identity::{
@@ -35,12 +36,13 @@ pub(super) fn roles(check: &mut Check<'_>, field: Field<Named<Table<raw::Role>>>
             AdminScope::None,
             &[("own", AdminScope::Own), ("all", AdminScope::All)],
         );
+        let limits = requests::limits(check, &format!("roles.{name}.limits"), raw.limits);
         match RoleName::new(name.get_ref()) {
             Ok(role) => {
                 let parents = parents.map(|parents| parents.into_inner()).unwrap_or_default();
                 let inherits =
                     parents.iter().filter_map(|text| RoleName::new(&text.value).ok()).collect();
-                let declaration = RoleDeclaration { name: role, inherits, admin };
+                let declaration = RoleDeclaration { name: role, inherits, admin, limits };
                 declarations.push(Declaration { declaration, span: name.span(), parents });
             }
             Err(error) => {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use http::Method;
 use serde_spanned::Spanned;
 
+use super::requests;
 use super::roles::Declared;
 use crate::config::Upstream;
 use crate::config::check::{Check, Span, Text};
@@ -13,6 +14,7 @@ use crate::config::raw::{self, Field, Given, Table};
 use crate::config::suggest::did_you_mean;
 use crate::diagnostics::Fault;
 use crate::identity::MAX_ROLES;
+use crate::limit::quota::Quota;
 use crate::policy::routes::{Access, RouteError, RouteRule, RouteTable};
 use crate::policy::upgrades::{Protocol, ProtocolError, Upgrades};
 use crate::scopes::meant_method;
@@ -97,13 +99,18 @@ fn entry(check: &mut Check<'_>, table: Spanned<raw::Route>, around: &Around<'_>)
     }
     let allow_ambiguous_paths =
         check.one_of(raw.ambiguous_paths, false, &[("allow", true), ("refuse", false)]);
+    let limits = requests::limits(check, "routes.limits", raw.limits);
     let path = path?;
+    // What it is known by from one load to the next.
+    let names = methods.iter().map(|(method, _)| method.as_str());
+    let name = names.chain([path.value.as_str()]).collect::<Vec<_>>().join(" ");
     let rule = RouteRule {
         path: path.value.clone(),
         methods: is_for_some.then(|| methods.iter().map(|(method, _)| method.clone()).collect()),
         access,
         client_subjects,
         upgrades,
+        quota: Quota::of_route(limits, &name),
         upstream: upstream.unwrap_or_default(),
         allow_ambiguous_paths,
     };

@@ -24,6 +24,7 @@ impl Bench {
             name: RoleName::new(name).unwrap(),
             inherits: Vec::new(),
             admin,
+            limits: Default::default(),
         };
         let roles = [role("viewer", AdminScope::None), role("admin", AdminScope::All)];
         Self {
@@ -49,6 +50,7 @@ impl Bench {
             role: RoleName::new("viewer").unwrap(),
             expires_at: None,
             scopes: None,
+            limits: Default::default(),
         }
     }
 
@@ -209,6 +211,7 @@ fn what_is_known_of_a_key_can_be_changed_and_no_further() {
                 methods: Some(vec![scopes::method("GET").unwrap()]),
                 paths: Some(vec![scopes::path("/a").unwrap()]),
                 networks: None,
+                limits: Default::default(),
             }),
         )
         .unwrap();

@@ -36,6 +36,7 @@ impl Drop for RequestContext {
                 route: self.route,
                 bytes_in: self.bytes_in(),
                 bytes_out: self.bytes_out,
+                is_admitted: self.is_admitted,
             });
             self.proxy.in_flight.leave(&place);
         }

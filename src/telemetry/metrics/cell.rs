@@ -57,6 +57,9 @@ impl Asked {
     }
 }
 
+/// A limit, and whose it is: `("rate", "key")`.
+pub type Limited = (&'static str, &'static str);
+
 /// All that a worker has counted since its start.
 #[derive(Clone, Debug)]
 pub struct Counts {
@@ -67,6 +70,8 @@ pub struct Counts {
     requests: Vec<Requests>,
     /// Answers of ours, or ends of an answer, by code.
     pub codes: Vec<(&'static str, u64)>,
+    /// Requests that were one too many, by the limit and by whose it is.
+    pub limited: Vec<(Limited, u64)>,
     /// By the place of the endpoint in the registry, which all workers share; up to the last that was asked.
     pub endpoints: Vec<Asked>,
 }
@@ -78,6 +83,7 @@ impl Counts {
             routes: Arc::clone(routes),
             requests: vec![Requests::default(); routes.routes().len() + 1],
             codes: Vec::new(),
+            limited: Vec::new(),
             endpoints: Vec::new(),
         }
     }
@@ -159,12 +165,14 @@ impl Measures {
         if ended.status != Some(SWITCHING_PROTOCOLS) {
             requests.durations.add(ended.duration.as_micros() as u64);
         }
-        let Some(code) = ended.code else { return };
-        // There are some thirty.
-        match counts.codes.iter_mut().find(|(known, _)| *known == code) {
-            Some((_, count)) => *count += 1,
-            None => counts.codes.push((code, 1)),
+        if let Some(code) = ended.code {
+            count_one(&mut counts.codes, code);
         }
+    }
+
+    /// A request was one too many.
+    pub fn limited(&self, by: Limited) {
+        count_one(&mut self.0.borrow_mut().limited, by);
     }
 
     /// A request goes to the endpoint at `place`.
@@ -199,6 +207,14 @@ impl Measures {
     }
 }
 
+/// There are some thirty names.
+fn count_one<K: PartialEq>(counts: &mut Vec<(K, u64)>, name: K) {
+    match counts.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((name, 1)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +228,7 @@ mod tests {
             access: Access::AnyKey,
             client_subjects: Vec::new(),
             upgrades: Upgrades::default(),
+            quota: None,
             upstream: 0,
             allow_ambiguous_paths: false,
         };

@@ -33,7 +33,7 @@ fn a_new_key_is_shown_once_and_good_when_the_answer_is_there() {
         shown[name] = made[name].clone();
     }
     let fields = shown.as_object_mut().expect("an object");
-    for name in ["last_used", "previous_last_used", "requests", "in_flight"] {
+    for name in ["last_used", "previous_last_used", "requests", "in_flight", "limits"] {
         assert!(fields.remove(name).is_some(), "no `{name}`");
     }
     assert_eq!(shown, made, "it is the same but for the secret");

@@ -110,7 +110,7 @@ fn routes_are_listed_with_who_may_pass() {
     assert_eq!(
         all["routes"][2]["rules"][0],
         json!({"methods": ["GET"], "public": false, "roles": ["admin", "author", "manager", "viewer"],
-               "client_subject": [], "upstream": "app"})
+               "client_subject": [], "limits": null, "upstream": "app"})
     );
     let own = expect(&desk.get(&desk.manager, "/api/v1/routes"), 200, "");
     assert_eq!(paths(&own), ["/open", "/read/{id}", "/any"]);

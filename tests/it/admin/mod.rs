@@ -6,6 +6,7 @@ mod create;
 mod crowd;
 mod document;
 mod explain;
+mod limits;
 mod list;
 mod listener;
 mod page;

@@ -330,3 +330,25 @@ fn completions_and_manual_pages_are_made_from_the_same_arguments() {
     home.run(&["man", "--dir", pages.to_str().unwrap()]).expect(0, "");
     assert!(pages.join("keyward-keys-create.1").exists());
 }
+
+#[test]
+fn a_keys_requests_are_limited_when_it_is_made_or_later() {
+    let home = Home::new();
+    let limits = ["--rate", "100/s", "--burst", "200", "--concurrent", "16"];
+    let made = home.keys(&[&ALICE[..], &limits].concat()).expect_json(0);
+    let id = made["id"].as_str().unwrap();
+    let own = |key: &serde_json::Value| {
+        ["rate", "burst", "concurrent", "daily"].map(|name| key[name].to_string())
+    };
+    assert_eq!(own(&made), ["\"100/s\"", "200", "16", "null"]);
+    home.keys(&["show", id]).expect(0, "100/s, 200 at once, 16 in flight");
+    let update = |args: &[&str]| home.keys(&[&["update", id, "--json"][..], args].concat());
+    let changed = update(&["--rate", "none", "--daily", "5"]).expect_json(0);
+    assert_eq!(own(&changed), ["null", "null", "16", "5"]);
+    let changed = update(&["--concurrent", "none"]).expect_json(0);
+    assert_eq!(own(&changed), ["null", "null", "null", "5"]);
+    update(&["--burst", "5"]).expect(1, "a burst goes with a rate");
+    update(&["--rate", "fast"]).expect(2, "write a number from 1 to 1000000 and a unit");
+    update(&["--daily", "0"]).expect(2, "write a number from 1 to 1000000000000, or none");
+    home.keys(&[&ALICE[..], &["--burst", "5"]].concat()).expect(2, "--rate");
+}

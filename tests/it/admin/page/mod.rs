@@ -2,6 +2,7 @@
 
 mod attacks;
 mod forms;
+mod limits;
 mod person;
 mod sessions;
 
