@@ -61,6 +61,7 @@ pub struct Snapshot {
 /// A generation as one worker holds it, for all of its requests. A clone counts on a line of memory of that worker alone:
 /// one that all workers count on is the slowest thing a request can touch.
 #[derive(Clone, Debug)]
+#[expect(clippy::redundant_allocation, reason = "one counts within a worker, the other over all")]
 pub struct Held(Rc<Arc<Snapshot>>);
 
 impl Deref for Held {
