@@ -3,6 +3,8 @@
 //! The control plane (reload, signals, health checks, names) runs on the thread that calls [`App::run`]; the data plane has its
 //! own threads (see [`server`]).
 
+mod signals;
+
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -11,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
+use self::signals::Signals;
 use crate::admin::{self, Admin};
 use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, UsageFile as Kept};
 use crate::diagnostics::Report;
@@ -335,43 +337,6 @@ fn succeed(successor: Successor) -> io::Result<()> {
     systemd::succeeded_by(pid);
     tracing::info!(pid, "a new process has taken over; requests in flight end here");
     Ok(())
-}
-
-/// What the operator says to a running process.
-struct Signals {
-    end: EndSignals,
-    hangup: Signal,
-    reopen: Signal,
-    upgrade: Signal,
-}
-
-impl Signals {
-    /// From here on none of them ends the process by itself.
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            end: EndSignals {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            },
-            hangup: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-        })
-    }
-}
-
-struct EndSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl EndSignals {
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// Whether the requests of a day are limited for any key.

@@ -9,7 +9,6 @@ use http::StatusCode;
 
 use crate::auth::Unauthenticated;
 use crate::limit::quota::{Exceeded, Limit};
-use crate::panics::Panicked;
 use crate::paths::Ambiguity;
 use crate::policy::Denied;
 use crate::problem::Problem;
@@ -90,12 +89,6 @@ pub enum Refusal {
     Overloaded,
     /// We have a fault.
     Internal,
-}
-
-impl From<Panicked> for Refusal {
-    fn from(Panicked: Panicked) -> Self {
-        Self::Internal
-    }
 }
 
 impl From<Ambiguity> for Refusal {

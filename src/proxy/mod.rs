@@ -204,10 +204,10 @@ impl Proxy {
             let answer = match decided {
                 Ok(Ok((permit, request))) => {
                     let sending = pin!(forward::send(self, permit, request, &mut context));
-                    panics::caught(sending).await.unwrap_or_else(|panicked| Err(panicked.into()))
+                    panics::caught(sending).await.unwrap_or(Err(Refusal::Internal))
                 }
                 Ok(Err(refusal)) => Err(refusal),
-                Err(panicked) => Err(panicked.into()),
+                Err(panics::Panicked) => Err(Refusal::Internal),
             };
             match (answer, context.end()) {
                 (Ok(answer), None) => pass_on(answer, context),
