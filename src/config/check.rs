@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_spanned::Spanned;
 
+use super::conceal::conceal;
 use super::interpolate::{Problem, ProblemKind, interpolate};
 use super::limits::Bounds;
 use super::raw::{Field, Given, Section, Size, Table};
@@ -191,7 +192,8 @@ impl<'a> Check<'a> {
             Ok(text) => Some(Text {
                 value: text.value,
                 span,
-                shown: format!("{:?}", written.get_ref()),
+                // Where the quotes of a string are wrong, the lines behind it are part of it.
+                shown: format!("{:?}", conceal(written.get_ref())),
                 from_environment: text.from_environment,
             }),
             Err(problems) => {

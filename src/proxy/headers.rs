@@ -348,7 +348,7 @@ fn asks_for_other_protocol(head: &Parts) -> bool {
 
 /// Whether a connection option can be the name of a field that is not looked at anyway.
 fn names_field(option: &[u8]) -> bool {
-    !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+    !option.eq_ignore_ascii_case(b"keep-alive")
 }
 
 /// Whether a name has the one character in it that [`HeaderName`] takes and no name may have.
