@@ -111,7 +111,7 @@ doc: ## Build the documentation, of private items too; a broken link is an error
 .PHONY: deny
 deny: deny-tool fuzz/Cargo.lock ## Licences, sources, bans and known vulnerabilities of what we depend on
 	cargo deny --locked check bans licenses sources
-	cargo deny --manifest-path fuzz/Cargo.toml check --config deny.toml bans licenses sources
+	cargo deny --manifest-path fuzz/Cargo.toml --config deny.toml check bans licenses sources
 	@if timeout 120 cargo deny --locked fetch db; then \
 	  cargo deny --locked check --disable-fetch advisories; \
 	else \
