@@ -14,14 +14,14 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::{IPV6_REST, network};
+
 /// Parts with a lock of their own, so that workers rarely wait for each other.
 const SHARDS: usize = 64;
 /// Addresses that share a set: enough that sets fill evenly, and few enough to look at each time.
 const WAYS: usize = 16;
 /// The fewest addresses that can be remembered.
 pub const ADDRESSES_MIN: usize = SHARDS * WAYS;
-/// What one subscriber has of IPv6 (RFC 6177): the first 64 bits.
-const IPV6_REST: u32 = 64;
 /// Marks IPv4 among the first halves of IPv6 addresses: nothing in ::/8 is ever assigned (RFC 4291 §2.4).
 const IPV4: u64 = 1 << 32;
 
@@ -172,7 +172,7 @@ impl Failures {
 
     /// What is counted as one, and its hash.
     fn place(&self, address: IpAddr) -> (u64, u64) {
-        let network = match address.to_canonical() {
+        let network = match network(address) {
             IpAddr::V4(address) => IPV4 | u64::from(address.to_bits()),
             IpAddr::V6(address) => (address.to_bits() >> IPV6_REST) as u64,
         };

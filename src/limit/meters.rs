@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Formatter};
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::meter::{Meter, Moment};
+use super::network;
 use super::quota::Quota;
 
 /// Enough that workers hardly ever wait for each other.
@@ -88,7 +89,7 @@ impl Meters {
     /// What whoever comes from `client` has used of `quota`. Of IPv6 a network of 64 bits counts as one: that is what a
     /// host gets.
     pub fn of_address(&self, quota: &Quota, client: IpAddr, now: Moment) -> Arc<Meter> {
-        self.addresses.find((Arc::clone(quota.route()), group(client)), now)
+        self.addresses.find((Arc::clone(quota.route()), network(client)), now)
     }
 
     /// Lets go of those that owe nothing, now and then. To be called by no worker.
@@ -105,17 +106,6 @@ impl Meters {
     /// How many there are, of keys and of addresses.
     pub fn counts(&self) -> (usize, usize) {
         (self.keys.count(), self.addresses.count())
-    }
-}
-
-/// Who counts as one client.
-fn group(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        address => address,
     }
 }
 

@@ -9,12 +9,25 @@ pub mod meters;
 pub mod quota;
 pub mod requests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What one subscriber has of IPv6 (RFC 6177): the first 64 bits.
+const IPV6_REST: u32 = 64;
+
+/// The part of an address that one client does not change at will, and that counts as one.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> IPV6_REST << IPV6_REST))
+        }
+        address => address,
+    }
+}
 
 /// Counts open connections.
 #[derive(Debug)]

@@ -17,6 +17,12 @@ use crate::proxy::forwarded::Proto;
 /// lost. The answer says that it is the last.
 pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
 
+/// How long a client may take to read our last answer while it still sends: as long as nginx waits between
+/// two reads of a lingering close. To close at once would reset the connection, and could take the answer along.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// How much of what it still sends is read and thrown away meanwhile.
+pub(super) const LINGER_BYTES: usize = 1024 * 1024;
+
 /// One client connection, as the requests on it see it. To a request of HTTP/2 its stream is a connection.
 #[derive(Debug)]
 pub struct ConnectionInfo {

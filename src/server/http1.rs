@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::Purpose;
 use super::answer::{self, Reader};
 use super::body::Incoming;
-use super::connection::{ConnectionInfo, LAST_CALL};
+use super::connection::{ConnectionInfo, LAST_CALL, LINGER, LINGER_BYTES};
 use super::handshake::Opened;
 use super::patience;
 use super::request::{self, Received};
@@ -37,12 +37,6 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::error::Refusal;
 use crate::proxy::tunnel::{self, Tunnel};
 use crate::rate::Pace;
-
-/// How long a client may take to read our last answer while it still sends: as long as nginx waits between
-/// two reads of a lingering close.
-const LINGER: Duration = Duration::from_secs(2);
-/// How much of what it still sends is read and thrown away meanwhile.
-const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Why a connection ended.
 enum End {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::server::connection::{LINGER, LINGER_BYTES};
 use crate::server::transport::Transport;
 
 /// How much a client may ask of us within a [`PERIOD`] without an answer that it takes. Browsers begin with a dozen of
@@ -28,11 +29,6 @@ const PERIOD: Duration = Duration::from_secs(10);
 const EARNED: u32 = 4;
 /// A request that is taken back may have reached an endpoint. 500 such are what Envoy allows.
 const RESET_COST: u32 = 2;
-
-/// How long, and with how many bytes, a client may go on to send behind our last frame. To close at once would reset
-/// the connection, and could take along what says why.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
 
 /// What a client begins with (RFC 9113 §3.4) is no frame.
 const PREFACE_BYTES: usize = 24;
