@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connection::{ConnectionInfo, LAST_CALL};
 use super::transport::Transport;
-use super::worker::{Drain, Registration};
+use super::worker::{Registration, Siblings};
 use super::{Purpose, http1, proxy_protocol};
 use crate::config::Server;
 use crate::proxy::Proxy;
@@ -43,13 +43,13 @@ pub(super) async fn open(
     mut peer: SocketAddr,
     purpose: Purpose,
     proxy: &Rc<Proxy>,
-    drain: &Rc<Drain>,
+    siblings: &Rc<Siblings>,
 ) -> Option<Opened> {
     let snapshot = proxy.snapshot();
     let server = &snapshot.config.server;
     let timeouts = &server.timeouts;
     if server.proxy_protocol && is_trusted(&server.trusted_proxies, peer.ip()) {
-        peer = introduce(&mut stream, peer, server, drain).await?;
+        peer = introduce(&mut stream, peer, server, siblings).await?;
     }
     let tls = snapshot.tls.as_ref().filter(|_| purpose == Purpose::Serve);
     let proto = if tls.is_some() { Proto::Https } else { Proto::Http };
@@ -59,17 +59,17 @@ pub(super) async fn open(
     {
         info.peer().set_reached(address);
     }
-    let registered = drain.register(&info);
+    let registered = siblings.register(&info);
     let opened = match tls {
         None => {
             info.deadline().start(info.now(), timeouts.request_header);
-            in_time(pin!(listen(stream)), &info, drain).await.map(Some)
+            in_time(pin!(listen(stream)), &info, siblings).await.map(Some)
         }
         Some(tls) => {
             info.deadline().start(info.now(), timeouts.tls_handshake);
             // Boxed, so that a plain connection does not carry the room for it.
             let handshake = Box::pin(shake_hands(stream, Arc::clone(tls), &info, proxy));
-            in_time(handshake, &info, drain).await
+            in_time(handshake, &info, siblings).await
         }
     };
     match opened {
@@ -89,12 +89,12 @@ async fn introduce(
     stream: &mut TcpStream,
     peer: SocketAddr,
     server: &Server,
-    drain: &Rc<Drain>,
+    siblings: &Rc<Siblings>,
 ) -> Option<SocketAddr> {
     let info = Rc::new(ConnectionInfo::new(peer, Proto::Http));
-    let _registered = drain.register(&info);
+    let _registered = siblings.register(&info);
     info.deadline().start(info.now(), server.timeouts.request_header);
-    match in_time(Box::pin(proxy_protocol::read(stream)), &info, drain).await {
+    match in_time(Box::pin(proxy_protocol::read(stream)), &info, siblings).await {
         Ok(client) => Some(client.unwrap_or(peer)),
         Err(error) => {
             tracing::debug!(%peer, %error, "a proxy did not say who its client is");
@@ -140,11 +140,11 @@ async fn shake_hands(
 async fn in_time<T>(
     mut opening: Pin<impl DerefMut<Target: Future<Output = io::Result<T>>>>,
     info: &ConnectionInfo,
-    drain: &Rc<Drain>,
+    siblings: &Rc<Siblings>,
 ) -> io::Result<T> {
     let mut is_last = false;
     poll_fn(|cx| {
-        if drain.has_begun() && !is_last {
+        if siblings.are_leaving() && !is_last {
             is_last = true;
             info.begin_turn();
             info.deadline().start(info.now(), LAST_CALL);

@@ -29,7 +29,7 @@ use super::request::{self, Received};
 use super::sending::{Sending, Sent};
 use super::transport::Transport;
 use super::wire::Wire;
-use super::worker::Drain;
+use super::worker::Siblings;
 use crate::config::{Limits, Timeouts};
 use crate::panics;
 use crate::proxy::Proxy;
@@ -63,12 +63,17 @@ enum Next {
 }
 
 /// Serves the requests in HTTP/1 that come over a connection, to its end.
-pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
+pub(super) async fn serve(
+    opened: Opened,
+    purpose: Purpose,
+    proxy: Rc<Proxy>,
+    siblings: Rc<Siblings>,
+) {
     let Opened { transport, info, registered: _registered, .. } = opened;
     let connection = Connection::new(transport, info, proxy);
     // An answer that a panic cut must not look whole.
     let driven = {
-        let driving = pin!(connection.drive(purpose, &drain));
+        let driving = pin!(connection.drive(purpose, &siblings));
         panics::caught(driving).await
     };
     let end = driven.unwrap_or(End::Broken);
@@ -128,11 +133,11 @@ impl Connection {
     }
 
     /// Serves its requests. Whoever waits in there sees that its wait was too long.
-    async fn drive(&self, purpose: Purpose, drain: &Drain) -> End {
+    async fn drive(&self, purpose: Purpose, siblings: &Siblings) -> End {
         let mut requests = pin!(self.serve(purpose));
         poll_fn(|cx| {
             self.info.begin_turn();
-            if drain.has_begun() {
+            if siblings.are_leaving() {
                 self.info.leave();
             }
             loop {

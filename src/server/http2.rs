@@ -10,8 +10,9 @@
 mod duplex;
 mod guard;
 mod stream;
+mod waiting;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,12 +24,12 @@ use h2::server::{Builder, Connection};
 use h2::{Ping, PingPong, Reason};
 use tokio::time::{Instant, Sleep, sleep};
 
-use self::guard::{Budget, Guarded};
+use self::guard::Guarded;
 use super::Purpose;
 use super::connection::ConnectionInfo;
 use super::handshake::Opened;
 use super::patience;
-use super::worker::Drain;
+use super::worker::Siblings;
 use crate::config::Limits;
 use crate::proxy::Proxy;
 use crate::rate::Pace;
@@ -41,16 +42,21 @@ const STREAM_WINDOW_BYTES: u32 = 64 * 1024 - 1;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * (STREAM_WINDOW_BYTES + 1);
 /// How much of an answer may wait on one stream for its client to take it.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// How many refusals may wait at once for a client to take them. Whoever has no key could have us hold as many as there
-/// are streams, on each connection; who has one, and takes what it asked for, is refused now and then.
-const REFUSALS_WAITING: u32 = 32;
 /// How long a client may take to say that it is still there.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to close, once it was told to go, or that its WebSocket has ended.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// How long one that floods us is left without an end of its connection: it would come back at once, and a handshake
+/// takes more from us than most floods.
+const PENALTY: Duration = Duration::from_secs(10);
 
 /// Serves the requests that come over a connection, to its end.
-pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, drain: Rc<Drain>) {
+pub(super) async fn serve(
+    opened: Opened,
+    purpose: Purpose,
+    proxy: Rc<Proxy>,
+    siblings: Rc<Siblings>,
+) {
     let Opened { transport, info, registered: _registered, .. } = opened;
     info.begin_turn();
     let (builder, keep_alive, pace) = {
@@ -58,11 +64,12 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
         info.deadline().start(info.now(), server.timeouts.request_header);
         (builder(&server.limits), server.timeouts.keep_alive, patience::pace(server))
     };
-    let transport = Guarded::new(transport, info.now());
-    let budget = transport.budget();
-    let Some(mut requests) = begin(&builder, transport, &info).await else { return };
+    let transport = Rc::new(RefCell::new(transport));
+    let guarded = Guarded::new(Rc::clone(&transport), info.now());
+    let budget = guarded.budget();
+    let Some(mut requests) = begin(&builder, guarded, &info).await else { return };
     let mut heartbeat = Heartbeat::of(&mut requests, keep_alive);
-    let streams = Rc::new(Streams::of(&info, Rc::clone(&budget), keep_alive, pace));
+    let streams = Rc::new(Streams::of(&info, Rc::clone(&siblings), keep_alive, pace));
     let (mut is_leaving, mut is_cut) = (false, false);
     poll_fn(|cx| {
         info.begin_turn();
@@ -83,7 +90,7 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
             if heartbeat.poll_missing(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if drain.has_begun() && !is_leaving {
+            if siblings.are_leaving() && !is_leaving {
                 is_leaving = true;
                 requests.graceful_shutdown();
                 continue;
@@ -103,6 +110,15 @@ pub(super) async fn serve(opened: Opened, purpose: Purpose, proxy: Rc<Proxy>, dr
         }
     })
     .await;
+    // Its streams end with it.
+    drop(requests);
+    if is_cut {
+        info.deadline().lift_end();
+        info.deadline().start(info.now(), PENALTY);
+        let is_over =
+            |cx: &mut Context<'_>| siblings.are_leaving() || info.deadline().poll(cx).is_ready();
+        poll_fn(|cx| if is_over(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
 }
 
 fn builder(limits: &Limits) -> Builder {
@@ -173,9 +189,9 @@ impl Heartbeat {
 struct Streams {
     connection: Rc<ConnectionInfo>,
     open: Cell<usize>,
-    /// Refusals that the client makes no room for.
-    refusals: Cell<u32>,
-    budget: Rc<Budget>,
+    /// Answers that wait for the client to make room.
+    waiting: Cell<u32>,
+    siblings: Rc<Siblings>,
     /// How long the next one may be waited for.
     keep_alive: Duration,
     /// How slowly the client may take an answer.
@@ -185,28 +201,12 @@ struct Streams {
 impl Streams {
     fn of(
         connection: &Rc<ConnectionInfo>,
-        budget: Rc<Budget>,
+        siblings: Rc<Siblings>,
         keep_alive: Duration,
         pace: Pace,
     ) -> Self {
-        let (open, refusals) = (Cell::new(0), Cell::new(0));
-        Self { connection: Rc::clone(connection), open, refusals, budget, keep_alive, pace }
-    }
-
-    /// Whether one more refusal that waits would be too many: the connection ends then. Otherwise it is counted, until
-    /// [`refusal_has_ended`](Self::refusal_has_ended).
-    fn has_enough_refusals(&self) -> bool {
-        if self.refusals.get() == REFUSALS_WAITING {
-            self.budget.overdraw();
-            self.connection.deadline().wake_driver();
-            return true;
-        }
-        self.refusals.set(self.refusals.get() + 1);
-        false
-    }
-
-    fn refusal_has_ended(&self) {
-        self.refusals.set(self.refusals.get() - 1);
+        let (open, waiting) = (Cell::new(0), Cell::new(0));
+        Self { connection: Rc::clone(connection), open, waiting, siblings, keep_alive, pace }
     }
 }
 

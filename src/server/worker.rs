@@ -122,10 +122,10 @@ impl Worker {
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let proxy = Proxy::new(shared, tunnels, log, reports).map_err(io::Error::other)?;
         let proxy = Rc::new(proxy);
-        let drain = Rc::new(Drain::default());
+        let siblings = Rc::new(Siblings::default());
         runtime.block_on(async {
-            self.serve(&proxy, &drain).await;
-            drain.begin();
+            self.serve(&proxy, &siblings).await;
+            siblings.leave();
             self.finish(&proxy, stop).await;
         });
         let cut = self.connections.load(Ordering::Relaxed);
@@ -135,13 +135,13 @@ impl Worker {
         Ok(cut)
     }
 
-    async fn serve(&mut self, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
+    async fn serve(&mut self, proxy: &Rc<Proxy>, siblings: &Rc<Siblings>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 arrival = self.arrivals.recv() => match arrival {
-                    Some(arrival) => self.spawn(arrival, proxy, drain),
+                    Some(arrival) => self.spawn(arrival, proxy, siblings),
                     None => return,
                 },
                 Some(order) = self.orders.recv() => self.obey(order, proxy),
@@ -150,11 +150,11 @@ impl Worker {
         }
     }
 
-    fn spawn(&self, arrival: Arrival, proxy: &Rc<Proxy>, drain: &Rc<Drain>) {
+    fn spawn(&self, arrival: Arrival, proxy: &Rc<Proxy>, siblings: &Rc<Siblings>) {
         let Arrival { stream, peer, purpose, slot } = arrival;
         self.taken.set(self.taken.get() + 1);
         let open = Open { _slot: slot, connections: Arc::clone(&self.connections) };
-        let (proxy, drain) = (Rc::clone(proxy), Rc::clone(drain));
+        let (proxy, siblings) = (Rc::clone(proxy), Rc::clone(siblings));
         tokio::task::spawn_local(async move {
             let _open = open;
             let stream = match tokio::net::TcpStream::from_std(stream) {
@@ -164,12 +164,12 @@ impl Worker {
                     return;
                 }
             };
-            let opened = handshake::open(stream, peer, purpose, &proxy, &drain).await;
+            let opened = handshake::open(stream, peer, purpose, &proxy, &siblings).await;
             let Some(opened) = opened else { return };
             match opened.protocol {
-                Protocol::Http1 => http1::serve(opened, purpose, proxy, drain).await,
+                Protocol::Http1 => http1::serve(opened, purpose, proxy, siblings).await,
                 // Boxed, so that a connection of HTTP/1 does not carry the room for it.
-                Protocol::Http2 => Box::pin(http2::serve(opened, purpose, proxy, drain)).await,
+                Protocol::Http2 => Box::pin(http2::serve(opened, purpose, proxy, siblings)).await,
             }
         });
     }
@@ -217,29 +217,32 @@ impl Drop for Open {
     }
 }
 
-/// Tells a worker's connections that no more requests are taken.
+/// What a worker's connections know of each other.
 #[derive(Debug, Default)]
-pub(super) struct Drain {
-    has_begun: Cell<bool>,
+pub(super) struct Siblings {
+    are_leaving: Cell<bool>,
+    /// Answers that wait for their clients to make room.
+    pub(super) answers_waiting: Cell<usize>,
     registered: RefCell<HashMap<u64, Rc<ConnectionInfo>>>,
     next: Cell<u64>,
 }
 
-impl Drain {
-    pub(super) fn has_begun(&self) -> bool {
-        self.has_begun.get()
+impl Siblings {
+    /// Whether no more requests are taken.
+    pub(super) fn are_leaving(&self) -> bool {
+        self.are_leaving.get()
     }
 
-    /// Has `connection` woken when draining begins, until the registration is dropped.
+    /// Has `connection` woken when they leave, until the registration is dropped.
     pub(super) fn register(self: &Rc<Self>, connection: &Rc<ConnectionInfo>) -> Registration {
         let number = self.next.get();
         self.next.set(number + 1);
         self.registered.borrow_mut().insert(number, Rc::clone(connection));
-        Registration { drain: Rc::clone(self), number }
+        Registration { siblings: Rc::clone(self), number }
     }
 
-    fn begin(&self) {
-        self.has_begun.set(true);
+    fn leave(&self) {
+        self.are_leaving.set(true);
         for connection in self.registered.borrow().values() {
             connection.deadline().wake_driver();
         }
@@ -248,12 +251,12 @@ impl Drain {
 
 /// A place among those that are woken.
 pub(super) struct Registration {
-    drain: Rc<Drain>,
+    siblings: Rc<Siblings>,
     number: u64,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.drain.registered.borrow_mut().remove(&self.number);
+        self.siblings.registered.borrow_mut().remove(&self.number);
     }
 }

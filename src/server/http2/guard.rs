@@ -3,11 +3,12 @@
 //! h2 bounds CONTINUATION, empty DATA and resets of what was not looked at yet, but takes any number of PING, SETTINGS,
 //! PRIORITY, WINDOW_UPDATE and of requests that are reset later (rapid reset, CVE-2023-44487). Each costs us work and the
 //! client next to nothing. So a connection has a [`Budget`] of them. What we send of answers fills it up: whoever takes
-//! answers has reason to make room for more, to measure the way, and to change its mind.
+//! answers has reason to make room for more, to measure the way, and to change its mind. Who is over it is told, and
+//! read from no more.
 //!
 //! Never here: what a frame says beyond its head, or what happens to whoever is over the budget.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -57,11 +58,6 @@ impl Budget {
         self.is_overdrawn.get()
     }
 
-    /// The client floods us in a way that is not seen here.
-    pub(super) fn overdraw(&self) {
-        self.is_overdrawn.set(true);
-    }
-
     fn earn(&self) {
         self.left.set((self.left.get() + EARNED).min(BUDGET));
     }
@@ -73,7 +69,7 @@ impl Budget {
         }
         let now = now();
         if now.saturating_duration_since(self.since.get()) < PERIOD {
-            return self.overdraw();
+            return self.is_overdrawn.set(true);
         }
         self.since.set(now);
         self.left.set(BUDGET - cost);
@@ -130,7 +126,8 @@ impl Heads {
 
 /// A client's stream that is watched.
 pub(super) struct Guarded {
-    transport: Transport,
+    /// Shared with whoever may keep it open for longer.
+    transport: Rc<RefCell<Transport>>,
     budget: Rc<Budget>,
     incoming: Heads,
     outgoing: Heads,
@@ -144,7 +141,7 @@ struct Closing {
 }
 
 impl Guarded {
-    pub(super) fn new(transport: Transport, now: Instant) -> Self {
+    pub(super) fn new(transport: Rc<RefCell<Transport>>, now: Instant) -> Self {
         Self {
             transport,
             budget: Rc::new(Budget::new(now)),
@@ -173,7 +170,8 @@ impl Guarded {
         let mut buffer = [0; 4096];
         while closing.thrown_away < LINGER_BYTES && closing.timer.as_mut().poll(cx).is_pending() {
             let mut read = ReadBuf::new(&mut buffer);
-            let filled = ready!(Pin::new(&mut self.transport).poll_read(cx, &mut read));
+            let filled =
+                ready!(Pin::new(&mut *self.transport.borrow_mut()).poll_read(cx, &mut read));
             match read.filled().len() {
                 0 => break,
                 _ if filled.is_err() => break,
@@ -196,7 +194,7 @@ impl AsyncRead for Guarded {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut *this.transport.borrow_mut()).poll_read(cx, buf))?;
         this.incoming.pass(&buf.filled()[before..], |kind, flags, length| {
             match cost(kind, flags, length) {
                 0 => {}
@@ -214,7 +212,7 @@ impl AsyncWrite for Guarded {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.transport).poll_write(cx, buf))?;
+        let written = ready!(Pin::new(&mut *this.transport.borrow_mut()).poll_write(cx, buf))?;
         this.sent(&buf[..written]);
         Poll::Ready(Ok(written))
     }
@@ -225,7 +223,8 @@ impl AsyncWrite for Guarded {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.transport).poll_write_vectored(cx, bufs))?;
+        let written =
+            ready!(Pin::new(&mut *this.transport.borrow_mut()).poll_write_vectored(cx, bufs))?;
         let mut left = written;
         for piece in bufs {
             let of_it = left.min(piece.len());
@@ -236,17 +235,21 @@ impl AsyncWrite for Guarded {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
+        self.transport.borrow().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
+        Pin::new(&mut *self.transport.borrow_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.budget.is_overdrawn() {
+            // It is not to see an end yet.
+            return Poll::Ready(Ok(()));
+        }
         if this.closing.is_none() {
-            ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut *this.transport.borrow_mut()).poll_shutdown(cx))?;
         }
         this.poll_linger(cx).map(Ok)
     }

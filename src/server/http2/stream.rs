@@ -21,6 +21,7 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 
 use super::duplex::{Duplex, poll_room};
+use super::waiting::Place;
 use super::{Purpose, Stream};
 use crate::clock::HttpDate;
 use crate::proxy::body::ResponseBody;
@@ -85,7 +86,7 @@ pub(super) async fn answer(
 }
 
 /// Sends what is left of an answer. A client may hold a hundred on each connection, and what was needed to make them is
-/// ten times what is needed to wait: so whoever takes nothing is waited for by a task of its own.
+/// ten times what is needed to wait: so whoever takes nothing is waited for by a task of its own, if there is a place.
 async fn send(stream: Stream, mut sending: Sending, is_refusal: bool) {
     let is_taken = poll_fn(|cx| {
         let sent = stream.poll(cx, |cx| sending.poll(cx, &stream.info));
@@ -95,14 +96,15 @@ async fn send(stream: Stream, mut sending: Sending, is_refusal: bool) {
             Poll::Ready(sent.is_ready())
         }
     });
-    if is_taken.await || (is_refusal && stream.all.has_enough_refusals()) {
+    if is_taken.await {
         return;
     }
+    let Some(place) = Place::take(&stream.all, is_refusal) else {
+        return sending.give_up(Reason::ENHANCE_YOUR_CALM);
+    };
     tokio::task::spawn_local(async move {
+        let _place = place;
         poll_fn(|cx| stream.poll(cx, |cx| sending.poll(cx, &stream.info))).await;
-        if is_refusal {
-            stream.all.refusal_has_ended();
-        }
     });
 }
 
@@ -164,8 +166,7 @@ impl Sending {
             }
             let room = poll_room(&mut self.outgoing, cx, self.held.len());
             if self.patience.is_over(stream, room.is_pending()) {
-                self.body.was_not_taken();
-                self.outgoing.send_reset(Reason::CANCEL);
+                self.give_up(Reason::CANCEL);
                 return Poll::Ready(());
             }
             let Some(room) = ready!(room) else { return Poll::Ready(()) };
@@ -176,6 +177,12 @@ impl Sending {
                 return Poll::Ready(());
             }
         }
+    }
+
+    /// The client has not taken it.
+    fn give_up(&mut self, reason: Reason) {
+        self.body.was_not_taken();
+        self.outgoing.send_reset(reason);
     }
 
     /// Asks the body for its next piece. What is none ends the stream.

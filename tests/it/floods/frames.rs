@@ -1,7 +1,7 @@
 //! A client of HTTP/2 that sends what no library would, frame by frame (RFC 9113 §4.1, §6).
 
 use std::io::{self, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use crate::harness::{Actor, DEADLINE};
 
@@ -31,9 +31,10 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// The code of a GOAWAY.
+    /// The code of a GOAWAY or a reset.
     pub(super) fn code(&self) -> u32 {
-        u32::from_be_bytes(self.payload[4..8].try_into().expect("a last stream and a code"))
+        let begin = if self.kind == GOAWAY { 4 } else { 0 };
+        u32::from_be_bytes(self.payload[begin..begin + 4].try_into().expect("a code"))
     }
 
     /// Whether it is the last of its stream.
@@ -110,6 +111,11 @@ impl Wire {
     /// The same connection, for another thread.
     pub(super) fn writer(&self) -> TcpStream {
         self.0.get_ref().try_clone().expect("a socket can be shared")
+    }
+
+    /// Closes both ways.
+    pub(super) fn close(&self) {
+        let _ = self.0.get_ref().shutdown(Shutdown::Both);
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -1,14 +1,15 @@
 //! Floods of frames: each is ended with the code that says why, and with bounded memory; whoever takes answers may ask
 //! for as much as that needs.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::thread;
+use std::time::Duration;
 
 use http::Request;
 
 use super::frames::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS,
-    PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire, field, frame, get,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING,
+    PRIORITY, PROTOCOL_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire, field, frame, get,
     request,
 };
 use super::{GROWTH_BYTES, stage};
@@ -24,13 +25,13 @@ fn flood(stage: &Stage, begin: &[u8], flood: Vec<u8>) -> u32 {
     let mut wire = Wire::connect(stage.kw.address(), &[]);
     wire.send(begin).expect("the proxy takes the beginning");
     let mut writer = wire.writer();
-    // It fails when the proxy closes; that is what is waited for.
+    // It fails when the connection is closed.
     let flooding = thread::spawn(move || writer.write_all(&flood));
     let goodbye = wire.wait_for(|frame| frame.kind == GOAWAY);
-    let code = goodbye.as_ref().map(Frame::code);
-    while wire.next().is_some() {}
+    // Nobody reads what is on its way, and the connection stays open for a while.
+    wire.close();
     drop(flooding.join().expect("it does not panic"));
-    code.expect("a GOAWAY")
+    goodbye.expect("a GOAWAY").code()
 }
 
 #[test]
@@ -137,6 +138,24 @@ fn requests_that_are_taken_back_one_by_one_are_ended_too_and_not_worked_on() {
 }
 
 #[test]
+fn who_floods_is_kept_from_coming_back_until_it_is_let_go() {
+    let (stage, alice) = stage(Upstream::hello(), |_| {});
+    let mut wire = Wire::connect(stage.kw.address(), &[]);
+    let pings: Vec<u8> = (0..1100).flat_map(|_| frame(PING, 0, 0, &[0; 8])).collect();
+    wire.send(&pings).expect("the proxy takes them, or the kernel");
+    let goodbye = wire.wait_for(|frame| frame.kind == GOAWAY).expect("it is told");
+    assert_eq!(goodbye.code(), ENHANCE_YOUR_CALM);
+    let silence = wire.writer();
+    silence.set_read_timeout(Some(Duration::from_secs(2))).expect("an open socket takes options");
+    let silent = (&silence).read(&mut [0]).expect_err("no end yet");
+    assert_eq!(silent.kind(), ErrorKind::WouldBlock);
+    stage.passes(get_http1("/", &alice.header()));
+    stage.kw.signal("TERM");
+    assert!(stage.kw.wait_for_exit().success());
+    assert!(wire.next().is_none());
+}
+
+#[test]
 fn who_takes_an_answer_may_make_room_and_measure_the_way_with_each_frame_of_it() {
     const ANSWER_BYTES: usize = 16 << 20;
     let (stage, alice) = stage(
@@ -191,14 +210,27 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 const STREAMS: u32 = 100;
 
 /// A client that takes nothing, of as many answers as it may ask for.
-fn hold(stage: &Stage, actor: &Actor) -> Wire {
+fn ask_for_all(stage: &Stage, actor: &Actor) -> Wire {
     let mut wire = Wire::connect(stage.kw.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
     let all: Vec<u8> = (0..STREAMS).flat_map(|number| get(2 * number + 1, "/", actor)).collect();
     wire.send(&all).expect("the proxy takes requests");
-    let mut begun = 0;
-    while begun < STREAMS {
-        wire.wait_for(|frame| frame.kind == HEADERS).expect("the head of each answer");
-        begun += 1;
+    wire
+}
+
+/// The same, once so many of the answers wait for it, and the others were reset because that was too much.
+fn hold(stage: &Stage, actor: &Actor, waiting: u32) -> Wire {
+    let mut wire = ask_for_all(stage, actor);
+    let (mut begun, mut ended) = (0, 0);
+    while begun < waiting || ended < STREAMS - waiting {
+        let next = wire.wait_for(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY));
+        let next = next.expect("a head, or a reset, of each answer");
+        match next.kind {
+            HEADERS => begun += 1,
+            kind => {
+                assert_eq!((kind, next.code()), (RST_STREAM, ENHANCE_YOUR_CALM));
+                ended += 1;
+            }
+        }
     }
     wire
 }
@@ -206,9 +238,9 @@ fn hold(stage: &Stage, actor: &Actor) -> Wire {
 /// How many bytes an answer to `actor` holds that is not taken; and the connections with such.
 fn held_by(stage: &Stage, actor: &Actor) -> (u64, Vec<Wire>) {
     const CONNECTIONS: u64 = 100;
-    (0..8).for_each(|_| drop(hold(stage, actor)));
+    (0..8).for_each(|_| drop(hold(stage, actor, STREAMS)));
     let before = stage.kw.memory_bytes();
-    let held = (0..CONNECTIONS).map(|_| hold(stage, actor)).collect();
+    let held = (0..CONNECTIONS).map(|_| hold(stage, actor, STREAMS)).collect();
     let growth = stage.kw.memory_bytes().saturating_sub(before);
     (growth / (CONNECTIONS * u64::from(STREAMS)), held)
 }
@@ -228,21 +260,45 @@ fn answers_that_nobody_takes_hold_little_memory_and_end() {
 }
 
 #[test]
-fn who_takes_no_refusals_is_ended_before_they_pile_up() {
-    let (stage, alice) = stage(Upstream::hello(), |_| {});
+fn few_refusals_wait_for_whoever_takes_none_and_the_others_are_reset() {
+    const WAITING: u32 = 32;
+    let (stage, _) = stage(Upstream::hello(), |_| {});
     let mallory = Actor::new("mallory", "viewer");
-    let mut wire = Wire::connect(stage.kw.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
-    let ask = |from: u32, to: u32| -> Vec<u8> {
-        (from..to).flat_map(|number| get(2 * number + 1, "/", &mallory)).collect()
-    };
-    wire.send(&ask(0, 30)).expect("the proxy takes requests");
-    for _ in 0..30 {
-        let head = wire.wait_for(|frame| matches!(frame.kind, HEADERS | GOAWAY));
-        assert_eq!(head.expect("the head of each answer").kind, HEADERS);
+    let mut wire = hold(&stage, &mallory, WAITING);
+    // Those that wait come when there is room for them.
+    wire.send(&frame(SETTINGS, 0, 0, &[0, INITIAL_WINDOW_SIZE as u8, 0, 0, 0xff, 0xff]))
+        .expect("the proxy takes it");
+    for _ in 0..WAITING {
+        let end = wire.wait_for(|frame| frame.kind == RST_STREAM || frame.ends());
+        assert_eq!(end.expect("an answer").kind, DATA);
     }
-    wire.send(&ask(30, 40)).expect("the proxy takes requests");
-    let goodbye = wire.wait_for(|frame| frame.kind == GOAWAY).expect("it is told");
-    assert_eq!(goodbye.code(), ENHANCE_YOUR_CALM);
-    while wire.next().is_some() {}
-    stage.passes(get_http1("/", &alice.header()));
+}
+
+#[test]
+fn once_a_worker_holds_many_answers_a_client_may_leave_few_waiting() {
+    const MANY: u32 = 8192;
+    const FEW: u32 = 8;
+    let (stage, alice) = stage(Upstream::hello(), |setup| {
+        setup.replace("server", "listen = [\"127.0.0.1:0\"]\nworkers = 1");
+    });
+    let crowd = (0..MANY / STREAMS).map(|_| hold(&stage, &alice, STREAMS));
+    let mut crowd: Vec<Wire> = crowd.collect();
+    crowd.push(hold(&stage, &alice, MANY % STREAMS));
+    drop(hold(&stage, &alice, FEW));
+    // Whoever takes what it asks for notices nothing.
+    let client = Http2::connect(stage.kw.address());
+    for _ in 0..3 {
+        let answer =
+            client.send(Request::get("http://app.example/").header("x-api-key", &alice.key));
+        assert_eq!(answer.status(), 200);
+    }
+    drop(crowd);
+    wait_for("room for many", || {
+        let mut wire = ask_for_all(&stage, &alice);
+        let mut is_head = || {
+            let next = wire.wait_for(|frame| matches!(frame.kind, HEADERS | RST_STREAM));
+            next.is_some_and(|frame| frame.kind == HEADERS)
+        };
+        (0..STREAMS).all(|_| is_head()).then_some(())
+    });
 }
