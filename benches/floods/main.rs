@@ -4,7 +4,7 @@
 //! The proxy runs alone on one core. On the other are the upstream, a legitimate client with 500 requests a second, and,
 //! with the lowest priority, a thousand hostile connections from a hundred addresses. For each flood and each contestant,
 //! in turn: a phase without the flood, and one in it. Reported is the p99 of either, counted from the moments at which
-//! requests were due, and their ratio.
+//! requests were due, and their ratio. The flood has begun two seconds before.
 //!
 //! All are offered the same: pieces are paced, and a hostile connection that the proxy closes comes back after a second.
 //! HTTP/2 is over TLS, as nginx and HAProxy take it beside HTTP/1.1 on one port.
@@ -51,6 +51,8 @@ use support::{Failure, keyring, pause, settings, upstream};
 
 /// What a part may take beyond its phase.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long a flood lasts already when what it does is measured: a thousand handshakes at once are another.
+const ONSET: Duration = Duration::from_secs(2);
 /// How long a contestant has to let go of a flood before it is somebody else's turn.
 const REST: Duration = Duration::from_millis(300);
 /// Connections that may wait for the upstream: a queue that overflows costs a second each, whoever the proxy is.
@@ -179,6 +181,7 @@ impl Stage<'_> {
         };
         let mut hostile = Part::start("hostile", &order, self.settings.duration + GRACE, true)?;
         hostile.wait().map_err(context)?;
+        pause(if smoke() { Duration::ZERO } else { ONSET });
         let (meter, start) = (Meter::start(contestant)?, Instant::now());
         let flooded = self.ask(flood, contestant).map_err(context)?;
         let took_ns = start.elapsed().as_nanos() as f64;

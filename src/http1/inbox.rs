@@ -1,4 +1,5 @@
-//! Bytes that came over a connection and were not taken yet. While there are none, it holds no memory.
+//! Bytes that came over a connection and were not taken yet. While there are none, it holds no memory. What may hold a key
+//! is overwritten as soon as nobody needs it any more.
 //!
 //! Never here: what the bytes mean.
 
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// How much is read at first: a head and a small body.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -27,19 +29,21 @@ pub trait Readable: AsyncRead + Unpin {
 pub struct Inbox {
     /// The bytes.
     pub unread: Bytes,
+    /// Whether what comes may hold a key.
+    pub may_hold_keys: bool,
     read_bytes: usize,
 }
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self { unread: Bytes::new(), read_bytes: FIRST_READ_BYTES }
+        Self { unread: Bytes::new(), may_hold_keys: false, read_bytes: FIRST_READ_BYTES }
     }
 }
 
 impl Inbox {
     /// Forgets what the last message needed.
     pub fn rest(&mut self) {
-        *self = Self::default();
+        *self = Self { may_hold_keys: self.may_hold_keys, ..Self::default() };
     }
 
     /// Reads more bytes behind those that are unread; `false` at the end of the stream.
@@ -70,8 +74,13 @@ impl Inbox {
         let mut room = [MaybeUninit::uninit(); FIRST_READ_BYTES];
         let mut buffer = ReadBuf::uninit(&mut room);
         ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-        let came = buffer.filled();
-        if self.unread.is_empty() {
+        let came = buffer.filled_mut();
+        if self.may_hold_keys {
+            let mut unread = self.copy_for(came.len());
+            unread.extend_from_slice(came);
+            self.unread = overwritten(unread);
+            came.zeroize();
+        } else if self.unread.is_empty() {
             self.unread = Bytes::copy_from_slice(came);
         } else {
             let mut unread = self.take_for(came.len());
@@ -88,10 +97,23 @@ impl Inbox {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         ready!(stream.poll_read_ready(cx))?;
+        if self.may_hold_keys {
+            let mut unread = self.copy_for(self.read_bytes);
+            let polled = pin!(stream.read_buf(&mut unread)).poll(cx);
+            self.unread = overwritten(unread);
+            return polled;
+        }
         let mut unread = self.take_for(self.read_bytes);
         let polled = pin!(stream.read_buf(&mut unread)).poll(cx);
         self.unread = unread.freeze();
         polled
+    }
+
+    /// A copy of what is unread, with room for `more` behind it.
+    fn copy_for(&self, more: usize) -> Vec<u8> {
+        let mut unread = Vec::with_capacity(self.unread.len() + more);
+        unread.extend_from_slice(&self.unread);
+        unread
     }
 
     /// What is unread, with room for `more` behind it; copied only where somebody else still holds a part of it.
@@ -107,5 +129,18 @@ impl Inbox {
                 unread
             }
         }
+    }
+}
+
+/// The same bytes; their memory is overwritten when the last part of them is dropped.
+fn overwritten(bytes: Vec<u8>) -> Bytes {
+    Bytes::from_owner(Overwritten(Zeroizing::new(bytes)))
+}
+
+struct Overwritten(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for Overwritten {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }

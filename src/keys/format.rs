@@ -6,7 +6,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{HmacReset, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -288,7 +288,7 @@ impl Display for Digest {
 /// A secret mixed into every digest, so that a stolen key file alone confirms no guess.
 pub struct Pepper {
     /// Keyed once: a digest starts from a copy and allocates nothing.
-    keyed: Hmac<Sha256>,
+    keyed: HmacReset<Sha256>,
 }
 
 /// The pepper has fewer than [`PEPPER_MIN_BYTES`] bytes. `Display` ends the sentence "the pepper …".
@@ -309,7 +309,8 @@ impl Pepper {
         if secret.expose().len() < PEPPER_MIN_BYTES {
             return Err(PepperTooShort);
         }
-        let keyed = Hmac::new_from_slice(secret.expose()).expect("HMAC takes keys of every length");
+        let keyed =
+            HmacReset::new_from_slice(secret.expose()).expect("HMAC takes keys of every length");
         Ok(Self { keyed })
     }
 }
@@ -334,9 +335,18 @@ impl Hasher {
 
     /// The digest of `key`. Allocates nothing.
     pub fn digest(&self, key: &[u8]) -> Digest {
+        // Neither is moved once it has seen the key: a move leaves the bytes behind that it moved.
         let bytes = match &self.pepper {
-            None => Sha256::digest(key).into(),
-            Some(pepper) => pepper.keyed.clone().chain_update(key).finalize().into_bytes().into(),
+            None => {
+                let mut sha256 = Sha256::new();
+                sha2::Digest::update(&mut sha256, key);
+                sha256.finalize_reset().into()
+            }
+            Some(pepper) => {
+                let mut hmac = pepper.keyed.clone();
+                hmac.update(key);
+                hmac.finalize_reset().into_bytes().into()
+            }
         };
         Digest { bytes, scheme: self.scheme() }
     }

@@ -198,8 +198,8 @@ impl Connection {
         let (mut seen, mut is_last_call) = (0, false);
         poll_fn(|cx| {
             let wire = &mut *self.wire.borrow_mut();
-            if wire.inbox.unread.is_empty() {
-                wire.inbox.rest();
+            if seen == 0 {
+                wire.begin_head();
             }
             loop {
                 let unread = &mut wire.inbox.unread;

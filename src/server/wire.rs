@@ -60,8 +60,17 @@ impl Wire {
         self.inbox.poll_fill(&mut self.stream, cx)
     }
 
+    /// The head of the next request begins.
+    pub(super) fn begin_head(&mut self) {
+        self.inbox.may_hold_keys = true;
+        if self.inbox.unread.is_empty() {
+            self.inbox.rest();
+        }
+    }
+
     /// The body of the next request begins.
     pub(super) fn begin_body(&mut self, body: Decoder, expects_word: bool) {
+        self.inbox.may_hold_keys = body.has_ended();
         (self.body, self.expects_word) = (body, expects_word);
     }
 

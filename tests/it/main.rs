@@ -24,6 +24,7 @@ mod guessing;
 mod headers;
 mod http2;
 mod init;
+mod key_memory;
 mod keys;
 mod limits;
 mod memory;
