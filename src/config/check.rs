@@ -214,7 +214,8 @@ impl<'a> Check<'a> {
                 "set it, or write $${ for these characters themselves",
             ),
             ProblemKind::Name => (
-                format!("{reference:?} names no variable"),
+                // It may be a secret, or the lines behind a brace that nobody closed: it is not quoted.
+                "this reference names no variable".to_owned(),
                 "write ${NAME} with letters, digits and '_', or $${ for these characters themselves",
             ),
             ProblemKind::Open => (

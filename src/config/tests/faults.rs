@@ -123,7 +123,7 @@ fn variables() {
         "realm = '$${NONE} ${NONE} b ${HOST} ${NO-NAME} ${'",
         &[
             "1:19: the environment has no variable ${NONE}; ",
-            r#"1:37: "${NO-NAME}" names no variable"#,
+            "1:37: this reference names no variable",
             "1:48: no brace closes",
         ],
     );
