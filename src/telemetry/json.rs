@@ -9,6 +9,14 @@ pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends `text` between quotes, as it is: for what has nothing in it to escape.
+pub(super) fn push_plain(out: &mut Vec<u8>, text: &str) {
+    debug_assert!(!text.bytes().any(is_special), "{text:?} is to be escaped");
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
 /// Appends what `value` displays, between quotes, escaped.
 pub(super) fn push_display(out: &mut Vec<u8>, value: impl Display) {
     out.push(b'"');
@@ -25,16 +33,19 @@ impl Write for Escaped<'_> {
     }
 }
 
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
 fn push_escaped(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let is_special = |&byte: &u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     let mut rest = text.as_bytes();
     // Without a way out before the end, this first look is vectorized; it is nearly always the only one.
-    if !rest.iter().fold(false, |found, byte| found | is_special(byte)) {
+    if !rest.iter().fold(false, |found, &byte| found | is_special(byte)) {
         out.extend_from_slice(rest);
         return;
     }
-    while let Some(at) = rest.iter().position(is_special) {
+    while let Some(at) = rest.iter().position(|&byte| is_special(byte)) {
         let byte = rest[at];
         out.extend_from_slice(&rest[..at]);
         match byte {

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use super::Format;
-use super::json::{push_display, push_string, push_u64};
+use super::json::{push_display, push_plain, push_string, push_u64};
 use super::stamp::Stamp;
 use crate::redact::Shown;
 
@@ -64,20 +64,18 @@ impl Record<'_> {
         out.extend_from_slice(b"{\"time\":\"");
         stamp.push(out, self.time);
         out.push(b'"');
-        push_field(out, b",\"request_id\":", Some(self.request_id));
-        out.extend_from_slice(b",\"client\":\"");
-        out.extend_from_slice(self.client.as_bytes());
-        out.push(b'"');
+        push_name(out, b",\"request_id\":", Some(self.request_id));
+        push_name(out, b",\"client\":", Some(self.client));
         push_shown(out, b",\"method\":", self.method);
         push_shown(out, b",\"path\":", self.path);
         if let Some(status) = self.status {
             out.extend_from_slice(b",\"status\":");
             push_u64(out, status.into());
         }
-        push_field(out, b",\"code\":", self.code);
+        push_name(out, b",\"code\":", self.code);
         push_field(out, b",\"user\":", self.user);
-        push_field(out, b",\"role\":", self.role);
-        push_field(out, b",\"key_id\":", self.key_id);
+        push_name(out, b",\"role\":", self.role);
+        push_name(out, b",\"key_id\":", self.key_id);
         push_field(out, b",\"route\":", self.route);
         push_field(out, b",\"endpoint\":", self.endpoint);
         out.extend_from_slice(b",\"bytes_in\":");
@@ -137,6 +135,14 @@ impl Record<'_> {
     }
 }
 
+/// An id, an address, a code or a role's name, none of which has anything in it that JSON escapes.
+fn push_name(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
+    if let Some(value) = value {
+        out.extend_from_slice(name);
+        push_plain(out, value);
+    }
+}
+
 fn push_field(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
     if let Some(value) = value {
         out.extend_from_slice(name);
@@ -148,11 +154,7 @@ fn push_shown(out: &mut Vec<u8>, name: &[u8], value: Option<Shown<'_>>) {
     let Some(value) = value else { return };
     out.extend_from_slice(name);
     match value.as_plain() {
-        Some(text) => {
-            out.push(b'"');
-            out.extend_from_slice(text.as_bytes());
-            out.push(b'"');
-        }
+        Some(text) => push_plain(out, text),
         None => push_display(out, value),
     }
 }
