@@ -231,6 +231,11 @@ impl Proxy {
         refuse(refusal, context)
     }
 
+    /// Records a request that its client took back before anything was done with it.
+    pub fn was_left(self: &Rc<Self>, connection: &Rc<ConnectionInfo>, head: &Parts) {
+        drop(RequestContext::start(self, connection, Some(head)));
+    }
+
     /// `at` as an answer dates it.
     pub fn http_date(&self, at: Instant) -> HttpDate {
         self.clock.http_date(at)

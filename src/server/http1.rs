@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -16,13 +15,12 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, Version};
 use http_body::Body as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Purpose;
 use super::answer::{self, Reader};
 use super::body::Incoming;
-use super::connection::{ConnectionInfo, LAST_CALL, LINGER, LINGER_BYTES};
+use super::connection::{ConnectionInfo, LAST_CALL, LINGER};
 use super::handshake::Opened;
 use super::patience;
 use super::request::{self, Received};
@@ -83,7 +81,7 @@ pub(super) async fn serve(
         // Boxed, so that other connections do not carry the room for it.
         End::Tunnel(tunnel) => Box::pin(carry(tunnel, stream, unread)).await,
         End::Closed => drop(timeout(LINGER, stream.close()).await),
-        End::Lingering => drop(timeout(LINGER, linger(stream)).await),
+        End::Lingering => stream.linger().await,
         End::Broken => stream.reset(),
         End::Left => {}
     }
@@ -100,7 +98,7 @@ pub(super) async fn turn_away(
     let answer = proxy.turn_away(info, None, refusal);
     let _ = timeout(LINGER, connection.send(answer, LAST)).await;
     if let Some(wire) = Rc::into_inner(connection.wire) {
-        let _ = timeout(LINGER, linger(wire.into_inner().into_parts().0)).await;
+        wire.into_inner().into_parts().0.linger().await;
     }
 }
 
@@ -281,18 +279,4 @@ async fn carry(tunnel: Box<Tunnel>, mut stream: Transport, unread: Bytes) {
         tunnel::End::Closed => drop(timeout(LINGER, stream.close()).await),
         tunnel::End::Broken => stream.reset(),
     }
-}
-
-/// Closing while the client still sends would reset the connection, and with it our last answer.
-async fn linger(mut stream: Transport) -> io::Result<()> {
-    stream.shutdown().await?;
-    let mut thrown_away = 0;
-    let mut buffer = [0; 4096];
-    while thrown_away < LINGER_BYTES {
-        match stream.read(&mut buffer).await? {
-            0 => break,
-            read => thrown_away += read,
-        }
-    }
-    Ok(())
 }

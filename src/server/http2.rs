@@ -46,9 +46,15 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to close, once it was told to go, or that its WebSocket has ended.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// How long one that floods us is left without an end of its connection: it would come back at once, and a handshake
-/// takes more from us than most floods.
+/// How long one that floods us or breaks the protocol is left without an end of its connection: it would come back at once,
+/// and a handshake takes more from us than most floods.
 const PENALTY: Duration = Duration::from_secs(10);
+
+/// How many streams a worker may have open, some 40 MiB of them, before a connection may have no more than [`FEW`]: each
+/// holds a request and its client pays nothing for it.
+const MANY: usize = 8192;
+/// As many as browsers ask for at once without HTTP/2, and two more.
+const FEW: usize = 8;
 
 /// Serves the requests that come over a connection, to its end.
 pub(super) async fn serve(
@@ -71,12 +77,21 @@ pub(super) async fn serve(
     let mut heartbeat = Heartbeat::of(&mut requests, keep_alive);
     let streams = Rc::new(Streams::of(&info, Rc::clone(&siblings), keep_alive, pace));
     let (mut is_leaving, mut is_cut) = (false, false);
-    poll_fn(|cx| {
+    let is_at_fault = poll_fn(|cx| {
         info.begin_turn();
         loop {
             while let Poll::Ready(accepted) = requests.poll_accept(cx) {
-                let Some(Ok((request, respond))) = accepted else { return Poll::Ready(()) };
-                let stream = Stream::open(&streams);
+                let (request, mut respond) = match accepted {
+                    Some(Ok(accepted)) => accepted,
+                    Some(Err(error)) => {
+                        return Poll::Ready(error.is_go_away() && error.is_library());
+                    }
+                    None => return Poll::Ready(is_cut),
+                };
+                let Some(stream) = Stream::open(&streams) else {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                    continue;
+                };
                 let answer = stream::answer(Rc::clone(&proxy), purpose, stream, request, respond);
                 tokio::task::spawn_local(answer);
             }
@@ -88,7 +103,7 @@ pub(super) async fn serve(
                 continue;
             }
             if heartbeat.poll_missing(cx).is_ready() {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
             if siblings.are_leaving() && !is_leaving {
                 is_leaving = true;
@@ -102,7 +117,7 @@ pub(super) async fn serve(
                 continue;
             }
             if is_leaving || is_cut {
-                return Poll::Ready(());
+                return Poll::Ready(is_cut);
             }
             is_leaving = true;
             requests.graceful_shutdown();
@@ -112,12 +127,14 @@ pub(super) async fn serve(
     .await;
     // Its streams end with it.
     drop(requests);
-    if is_cut {
+    if is_at_fault {
         info.deadline().lift_end();
         info.deadline().start(info.now(), PENALTY);
         let is_over =
             |cx: &mut Context<'_>| siblings.are_leaving() || info.deadline().poll(cx).is_ready();
         poll_fn(|cx| if is_over(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    } else if let Some(transport) = Rc::into_inner(transport) {
+        transport.into_inner().linger().await;
     }
 }
 
@@ -189,8 +206,8 @@ impl Heartbeat {
 struct Streams {
     connection: Rc<ConnectionInfo>,
     open: Cell<usize>,
-    /// Answers that wait for the client to make room.
-    waiting: Cell<u32>,
+    /// Refusals that wait for the client to make room.
+    refusals_waiting: Cell<u32>,
     siblings: Rc<Siblings>,
     /// How long the next one may be waited for.
     keep_alive: Duration,
@@ -205,8 +222,15 @@ impl Streams {
         keep_alive: Duration,
         pace: Pace,
     ) -> Self {
-        let (open, waiting) = (Cell::new(0), Cell::new(0));
-        Self { connection: Rc::clone(connection), open, waiting, siblings, keep_alive, pace }
+        let (open, refusals_waiting) = (Cell::new(0), Cell::new(0));
+        Self {
+            connection: Rc::clone(connection),
+            open,
+            refusals_waiting,
+            siblings,
+            keep_alive,
+            pace,
+        }
     }
 }
 
@@ -217,10 +241,16 @@ struct Stream {
 }
 
 impl Stream {
-    fn open(all: &Rc<Streams>) -> Self {
-        all.open.set(all.open.get() + 1);
+    /// One more; `None` if there is no room for it.
+    fn open(all: &Rc<Streams>) -> Option<Self> {
+        let (open, of_worker) = (all.open.get(), all.siblings.streams.get());
+        if of_worker >= MANY && open >= FEW {
+            return None;
+        }
+        all.open.set(open + 1);
+        all.siblings.streams.set(of_worker + 1);
         all.connection.deadline().clear();
-        Self { info: Rc::new(all.connection.stream()), all: Rc::clone(all) }
+        Some(Self { info: Rc::new(all.connection.stream()), all: Rc::clone(all) })
     }
 
     /// Polls together with the stream's deadline: whoever waits in there sees that its wait was too long.
@@ -241,8 +271,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Streams { connection, open, keep_alive, .. } = &*self.all;
+        let Streams { connection, open, keep_alive, siblings, .. } = &*self.all;
         open.set(open.get() - 1);
+        siblings.streams.set(siblings.streams.get() - 1);
         if open.get() == 0 {
             connection.deadline().start(connection.begin_turn(), *keep_alive);
         }

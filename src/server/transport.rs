@@ -8,10 +8,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use super::connection::{LINGER, LINGER_BYTES};
 use crate::http1::inbox::Readable;
 use crate::upstream::stream::{reset_at_close, write_gathered};
 
@@ -49,6 +51,25 @@ impl Transport {
     /// Closes by a reset: the one end that no client takes for the end of a body without a length.
     pub(super) fn reset(self) {
         reset_at_close(self.tcp());
+    }
+
+    /// Ends our side, and closes when the client has ended its own, has had its time, or has sent too much. Closing while
+    /// it still sends would reset the connection, and with it our last answer.
+    pub(super) async fn linger(mut self) {
+        let read_away = async {
+            self.shutdown().await?;
+            let mut thrown_away = 0;
+            let mut buffer = [0; 4096];
+            while thrown_away < LINGER_BYTES {
+                match self.read(&mut buffer).await? {
+                    0 => break,
+                    read => thrown_away += read,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whatever became of it, it is over.
+        let _ = timeout(LINGER, read_away).await;
     }
 
     /// Closes so that a TLS client knows it for the end (`close_notify`, RFC 8446 §6.1), and not for an attack.

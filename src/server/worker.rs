@@ -221,8 +221,8 @@ impl Drop for Open {
 #[derive(Debug, Default)]
 pub(super) struct Siblings {
     are_leaving: Cell<bool>,
-    /// Answers that wait for their clients to make room.
-    pub(super) answers_waiting: Cell<usize>,
+    /// Streams of HTTP/2 that are open.
+    pub(super) streams: Cell<usize>,
     registered: RefCell<HashMap<u64, Rc<ConnectionInfo>>>,
     next: Cell<u64>,
 }

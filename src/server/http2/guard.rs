@@ -1,4 +1,4 @@
-//! The stream below HTTP/2, with an eye on frames that ask for nothing, and an end that the client can read.
+//! The stream below HTTP/2, with an eye on frames that ask for nothing.
 //!
 //! h2 bounds CONTINUATION, empty DATA and resets of what was not looked at yet, but takes any number of PING, SETTINGS,
 //! PRIORITY, WINDOW_UPDATE and of requests that are reset later (rapid reset, CVE-2023-44487). Each costs us work and the
@@ -16,9 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 
-use crate::server::connection::{LINGER, LINGER_BYTES};
 use crate::server::transport::Transport;
 
 /// How much a client may ask of us within a [`PERIOD`] without an answer that it takes. Browsers begin with a dozen of
@@ -131,13 +129,6 @@ pub(super) struct Guarded {
     budget: Rc<Budget>,
     incoming: Heads,
     outgoing: Heads,
-    closing: Option<Closing>,
-}
-
-/// Our side has ended.
-struct Closing {
-    timer: Pin<Box<Sleep>>,
-    thrown_away: usize,
 }
 
 impl Guarded {
@@ -147,7 +138,6 @@ impl Guarded {
             budget: Rc::new(Budget::new(now)),
             incoming: Heads::behind(PREFACE_BYTES),
             outgoing: Heads::behind(0),
-            closing: None,
         }
     }
 
@@ -161,24 +151,6 @@ impl Guarded {
                 self.budget.earn();
             }
         });
-    }
-
-    /// Reads until the client ends, too, has had its time, or has sent too much.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let new = || Closing { timer: Box::pin(sleep(LINGER)), thrown_away: 0 };
-        let closing = self.closing.get_or_insert_with(new);
-        let mut buffer = [0; 4096];
-        while closing.thrown_away < LINGER_BYTES && closing.timer.as_mut().poll(cx).is_pending() {
-            let mut read = ReadBuf::new(&mut buffer);
-            let filled =
-                ready!(Pin::new(&mut *self.transport.borrow_mut()).poll_read(cx, &mut read));
-            match read.filled().len() {
-                0 => break,
-                _ if filled.is_err() => break,
-                count => closing.thrown_away += count,
-            }
-        }
-        Poll::Ready(())
     }
 }
 
@@ -242,16 +214,9 @@ impl AsyncWrite for Guarded {
         Pin::new(&mut *self.transport.borrow_mut()).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.budget.is_overdrawn() {
-            // It is not to see an end yet.
-            return Poll::Ready(Ok(()));
-        }
-        if this.closing.is_none() {
-            ready!(Pin::new(&mut *this.transport.borrow_mut()).poll_shutdown(cx))?;
-        }
-        this.poll_linger(cx).map(Ok)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // How it is closed is for whoever drives it.
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -41,6 +41,10 @@ pub(super) async fn answer(
 ) {
     stream.info.begin_turn();
     let (mut head, incoming) = request.into_parts();
+    // Often it comes together with the request (rapid reset), or follows from what else came (MadeYouReset).
+    if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
+        return proxy.was_left(&stream.info, &head);
+    }
     // What comes behind a request for another protocol is no body of its own.
     let (body, behind) = if upgrade::by_connect(&mut head) {
         (Incoming::empty(), Some(incoming))
@@ -86,7 +90,7 @@ pub(super) async fn answer(
 }
 
 /// Sends what is left of an answer. A client may hold a hundred on each connection, and what was needed to make them is
-/// ten times what is needed to wait: so whoever takes nothing is waited for by a task of its own, if there is a place.
+/// ten times what is needed to wait: so whoever takes nothing is waited for by a task of its own.
 async fn send(stream: Stream, mut sending: Sending, is_refusal: bool) {
     let is_taken = poll_fn(|cx| {
         let sent = stream.poll(cx, |cx| sending.poll(cx, &stream.info));
@@ -99,9 +103,10 @@ async fn send(stream: Stream, mut sending: Sending, is_refusal: bool) {
     if is_taken.await {
         return;
     }
-    let Some(place) = Place::take(&stream.all, is_refusal) else {
+    let place = if is_refusal { Place::take(&stream.all) } else { None };
+    if is_refusal && place.is_none() {
         return sending.give_up(Reason::ENHANCE_YOUR_CALM);
-    };
+    }
     tokio::task::spawn_local(async move {
         let _place = place;
         poll_fn(|cx| stream.poll(cx, |cx| sending.poll(cx, &stream.info))).await;

@@ -20,6 +20,7 @@ pub(super) const ACK: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 
 pub(super) const PROTOCOL_ERROR: u32 = 1;
+pub(super) const REFUSED_STREAM: u32 = 7;
 pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A frame that came.

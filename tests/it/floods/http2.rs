@@ -9,8 +9,8 @@ use http::Request;
 
 use super::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING,
-    PRIORITY, PROTOCOL_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire, field, frame, get,
-    request,
+    PRIORITY, PROTOCOL_ERROR, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire, field,
+    frame, get, request,
 };
 use super::{GROWTH_BYTES, stage};
 use crate::harness::keyward::get as get_http1;
@@ -138,21 +138,40 @@ fn requests_that_are_taken_back_one_by_one_are_ended_too_and_not_worked_on() {
 }
 
 #[test]
-fn who_floods_is_kept_from_coming_back_until_it_is_let_go() {
+fn who_floods_or_breaks_the_protocol_is_kept_from_coming_back_until_it_is_let_go() {
     let (stage, alice) = stage(Upstream::hello(), |_| {});
-    let mut wire = Wire::connect(stage.kw.address(), &[]);
-    let pings: Vec<u8> = (0..1100).flat_map(|_| frame(PING, 0, 0, &[0; 8])).collect();
-    wire.send(&pings).expect("the proxy takes them, or the kernel");
-    let goodbye = wire.wait_for(|frame| frame.kind == GOAWAY).expect("it is told");
-    assert_eq!(goodbye.code(), ENHANCE_YOUR_CALM);
-    let silence = wire.writer();
-    silence.set_read_timeout(Some(Duration::from_secs(2))).expect("an open socket takes options");
-    let silent = (&silence).read(&mut [0]).expect_err("no end yet");
-    assert_eq!(silent.kind(), ErrorKind::WouldBlock);
+    let pings = (0..1100).flat_map(|_| frame(PING, 0, 0, &[0; 8])).collect();
+    let no_room: Vec<u8> = frame(WINDOW_UPDATE, 0, 0, &[0; 4]);
+    let faults = [(pings, ENHANCE_YOUR_CALM), (no_room, PROTOCOL_ERROR)];
+    let mut held = faults.map(|(fault, code)| {
+        let mut wire = Wire::connect(stage.kw.address(), &[]);
+        wire.send(&fault).expect("the proxy takes it, or the kernel");
+        let goodbye = wire.wait_for(|frame| frame.kind == GOAWAY).expect("it is told");
+        assert_eq!(goodbye.code(), code);
+        wire
+    });
+    for wire in &held {
+        let silence = wire.writer();
+        silence.set_read_timeout(Some(Duration::from_secs(1))).expect("an open socket");
+        let silent = (&silence).read(&mut [0]).expect_err("no end yet");
+        assert_eq!(silent.kind(), ErrorKind::WouldBlock);
+    }
     stage.passes(get_http1("/", &alice.header()));
     stage.kw.signal("TERM");
     assert!(stage.kw.wait_for_exit().success());
-    assert!(wire.next().is_none());
+    assert!(held.iter_mut().all(|wire| wire.next().is_none()));
+}
+
+#[test]
+fn a_request_that_is_reset_together_with_its_arrival_is_not_worked_on() {
+    let (stage, alice) = stage(Upstream::hello(), |_| {});
+    let mut wire = Wire::connect(stage.kw.address(), &[]);
+    let taken_back = [get(1, "/left", &alice), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])].concat();
+    wire.send(&[taken_back, get(3, "/taken", &alice)].concat()).expect("the proxy takes requests");
+    wire.wait_for(|frame| frame.ends()).expect("the answer to the other");
+    let record = stage.kw.wait_for_record("of it", |record| record["path"] == "/left");
+    assert_eq!(record["code"], "client_left");
+    assert_eq!(stage.app.targets(), ["/taken"]);
 }
 
 #[test]
@@ -217,8 +236,8 @@ fn ask_for_all(stage: &Stage, actor: &Actor) -> Wire {
     wire
 }
 
-/// The same, once so many of the answers wait for it, and the others were reset because that was too much.
-fn hold(stage: &Stage, actor: &Actor, waiting: u32) -> Wire {
+/// The same, once so many of the answers wait for it, and the others were reset with `reason` because that was too much.
+fn hold(stage: &Stage, actor: &Actor, waiting: u32, reason: u32) -> Wire {
     let mut wire = ask_for_all(stage, actor);
     let (mut begun, mut ended) = (0, 0);
     while begun < waiting || ended < STREAMS - waiting {
@@ -227,7 +246,7 @@ fn hold(stage: &Stage, actor: &Actor, waiting: u32) -> Wire {
         match next.kind {
             HEADERS => begun += 1,
             kind => {
-                assert_eq!((kind, next.code()), (RST_STREAM, ENHANCE_YOUR_CALM));
+                assert_eq!((kind, next.code()), (RST_STREAM, reason));
                 ended += 1;
             }
         }
@@ -238,9 +257,9 @@ fn hold(stage: &Stage, actor: &Actor, waiting: u32) -> Wire {
 /// How many bytes an answer to `actor` holds that is not taken; and the connections with such.
 fn held_by(stage: &Stage, actor: &Actor) -> (u64, Vec<Wire>) {
     const CONNECTIONS: u64 = 100;
-    (0..8).for_each(|_| drop(hold(stage, actor, STREAMS)));
+    (0..8).for_each(|_| drop(hold(stage, actor, STREAMS, REFUSED_STREAM)));
     let before = stage.kw.memory_bytes();
-    let held = (0..CONNECTIONS).map(|_| hold(stage, actor, STREAMS)).collect();
+    let held = (0..CONNECTIONS).map(|_| hold(stage, actor, STREAMS, REFUSED_STREAM)).collect();
     let growth = stage.kw.memory_bytes().saturating_sub(before);
     (growth / (CONNECTIONS * u64::from(STREAMS)), held)
 }
@@ -264,7 +283,7 @@ fn few_refusals_wait_for_whoever_takes_none_and_the_others_are_reset() {
     const WAITING: u32 = 32;
     let (stage, _) = stage(Upstream::hello(), |_| {});
     let mallory = Actor::new("mallory", "viewer");
-    let mut wire = hold(&stage, &mallory, WAITING);
+    let mut wire = hold(&stage, &mallory, WAITING, ENHANCE_YOUR_CALM);
     // Those that wait come when there is room for them.
     wire.send(&frame(SETTINGS, 0, 0, &[0, INITIAL_WINDOW_SIZE as u8, 0, 0, 0xff, 0xff]))
         .expect("the proxy takes it");
@@ -275,16 +294,16 @@ fn few_refusals_wait_for_whoever_takes_none_and_the_others_are_reset() {
 }
 
 #[test]
-fn once_a_worker_holds_many_answers_a_client_may_leave_few_waiting() {
+fn once_a_worker_has_many_streams_a_connection_may_open_few() {
     const MANY: u32 = 8192;
     const FEW: u32 = 8;
     let (stage, alice) = stage(Upstream::hello(), |setup| {
         setup.replace("server", "listen = [\"127.0.0.1:0\"]\nworkers = 1");
     });
-    let crowd = (0..MANY / STREAMS).map(|_| hold(&stage, &alice, STREAMS));
+    let crowd = (0..MANY / STREAMS).map(|_| hold(&stage, &alice, STREAMS, REFUSED_STREAM));
     let mut crowd: Vec<Wire> = crowd.collect();
-    crowd.push(hold(&stage, &alice, MANY % STREAMS));
-    drop(hold(&stage, &alice, FEW));
+    crowd.push(hold(&stage, &alice, MANY % STREAMS, REFUSED_STREAM));
+    drop(hold(&stage, &alice, FEW, REFUSED_STREAM));
     // Whoever takes what it asks for notices nothing.
     let client = Http2::connect(stage.kw.address());
     for _ in 0..3 {
