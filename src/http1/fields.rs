@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use super::Malformed;
 use super::decode::{Chunk, Decoder};
+use super::{Malformed, spare};
 
 /// Fields that are added to a message later, and must not make its map grow.
 const ROOM_FOR_OURS: usize = 2;
@@ -17,7 +17,7 @@ const ROOM_FOR_OURS: usize = 2;
 /// # Errors
 /// One is not well-formed.
 pub fn owned(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + ROOM_FOR_OURS);
+    let mut headers = spare::take(fields.len() + ROOM_FOR_OURS);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));

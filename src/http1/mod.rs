@@ -9,6 +9,7 @@ pub mod decode;
 pub mod encode;
 pub mod fields;
 pub mod inbox;
+pub mod spare;
 
 use bytes::Bytes;
 

@@ -20,6 +20,7 @@ use super::error::Refusal;
 use super::forwarded::{self, Via};
 use super::request_id::X_REQUEST_ID;
 use crate::http1::encode::Framing;
+use crate::http1::spare;
 use crate::identity::{Identity, IdentityHeaders};
 use crate::paths::Ambiguity;
 use crate::policy::upgrades::Protocol;
@@ -189,7 +190,9 @@ pub(super) fn prepare<F: Form>(mut head: Parts, survey: &Survey, vouched: &Vouch
         ours.push(&vouched.names.role, identity.role().name().as_str().as_bytes());
         ours.push(&vouched.names.key_id, identity.key_id().as_bytes());
     }
-    ours.end(vouched.framing)
+    let ours = ours.end(vouched.framing);
+    spare::keep(head.headers);
+    ours
 }
 
 /// HTTP/2 may send a cookie in pieces, HTTP/1 may not (RFC 9113 §8.2.3).

@@ -29,6 +29,7 @@ use super::transport::Transport;
 use super::wire::Wire;
 use super::worker::Siblings;
 use crate::config::{Limits, Timeouts};
+use crate::http1::spare;
 use crate::panics;
 use crate::proxy::Proxy;
 use crate::proxy::body::ResponseBody;
@@ -255,6 +256,7 @@ impl Connection {
         let (head, body) = answer.into_parts();
         let date = self.proxy.http_date(self.info.now());
         let begun = answer::begin(&head, body.size_hint().exact(), reader, &date);
+        spare::keep(head.headers);
         let keeps_alive = begun.keeps_alive;
         let mut sending =
             Sending::new(&self.wire, &self.info, &self.proxy.pipes, begun, body, self.pace);
