@@ -12,8 +12,9 @@ use crate::harness::setup::{replace, write};
 use crate::harness::tls::TlsClients;
 use crate::harness::{Client, Setup, Upstream, wait_for};
 
+/// Where nothing listens, and where no connection of another test begins, as on 127.0.0.1.
 fn free_address() -> SocketAddr {
-    let unused = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let unused = TcpListener::bind("127.0.0.2:0").and_then(|listener| listener.local_addr());
     unused.expect("loopback has free ports")
 }
 
