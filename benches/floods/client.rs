@@ -1,13 +1,16 @@
 //! The legitimate client, in a process of its own: a few connections that are kept, and requests at moments that were
 //! fixed before. How long one took is counted from its moment, not from when it was sent: one that is held up holds up
 //! those behind it, and they tell (no coordinated omission).
+//!
+//! As many go to the upstream without a proxy: what becomes of them is the machine's doing, whose core they share with the
+//! flood.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Barrier};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -29,6 +32,8 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) address: SocketAddr,
+    /// Where the same is answered without a proxy, in clear.
+    pub(crate) upstream: SocketAddr,
     /// A file with a key a line.
     pub(crate) keys: String,
     /// The folder of the certificate, where TLS is spoken.
@@ -37,8 +42,15 @@ pub(crate) struct Order {
 }
 
 /// What is said at the end.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Outcome {
+    pub(crate) proxied: Times,
+    pub(crate) direct: Times,
+}
+
+/// How long the requests of one way took.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Times {
     /// Good answers.
     pub(crate) answered: u64,
     /// Requests that got another answer, or none, or could not be sent in time.
@@ -58,32 +70,48 @@ pub(crate) fn run(order: &str) -> Result<(), Failure> {
     let tls = order.pair.as_ref().map(|pair| tls::client(Path::new(pair), b"http/1.1", false));
     let tls = tls.transpose()?;
     let duration = Duration::from_millis(order.duration_ms);
-    let begin = Barrier::new(CONNECTIONS as usize);
-    let turns = thread::scope(|scope| {
-        let turn = |number| {
-            let (keys, begin) = (&keys, &begin);
-            let (tls, address) = (tls.clone(), order.address);
-            scope.spawn(move || Turn { number, address, tls, keys }.run(duration, begin))
+    let begin = Barrier::new(2 * CONNECTIONS as usize);
+    let (proxied, direct) = thread::scope(|scope| {
+        let start = |address, tls: Option<&Arc<ClientConfig>>| -> Vec<_> {
+            let turn = |number| {
+                let turn = Turn { number, address, tls: tls.cloned(), keys: &keys };
+                let begin = &begin;
+                scope.spawn(move || turn.run(duration, begin))
+            };
+            (0..CONNECTIONS).map(turn).collect()
         };
-        let turns: Vec<_> = (0..CONNECTIONS).map(turn).collect();
-        let joined = turns.into_iter().map(|turn| turn.join().map_err(|_| "a thread panicked"));
-        joined.collect::<Result<Vec<_>, _>>()
+        let (proxied, direct) = (start(order.address, tls.as_ref()), start(order.upstream, None));
+        Ok::<_, Failure>((Times::of(proxied, duration)?, Times::of(direct, duration)?))
     })?;
-    let failed = turns.iter().map(|(_, failed)| failed).sum();
-    let micros = sorted(turns.into_iter().flat_map(|(micros, _)| micros));
-    let quantile = |share: f64| {
-        let place = (micros.len() as f64 * share).ceil() as usize;
-        micros.get(place.max(1) - 1).copied().unwrap_or((duration + GRACE).as_secs_f64() * 1e6)
-    };
-    let outcome = Outcome {
-        answered: micros.len() as u64,
-        failed,
-        p50_us: quantile(0.5),
-        p99_us: quantile(0.99),
-        max_us: quantile(1.0),
-    };
-    writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
+    writeln!(io::stdout(), "{}", serde_json::to_string(&Outcome { proxied, direct })?)?;
     Ok(())
+}
+
+impl Times {
+    /// What `turns` come to.
+    fn of(
+        turns: Vec<ScopedJoinHandle<'_, (Vec<f64>, u64)>>,
+        duration: Duration,
+    ) -> Result<Self, Failure> {
+        let (mut micros, mut failed) = (Vec::new(), 0);
+        for turn in turns {
+            let (of_it, failures) = turn.join().map_err(|_| "a thread panicked")?;
+            micros.extend(of_it);
+            failed += failures;
+        }
+        let micros = sorted(micros);
+        let quantile = |share: f64| {
+            let place = (micros.len() as f64 * share).ceil() as usize;
+            micros.get(place.max(1) - 1).copied().unwrap_or((duration + GRACE).as_secs_f64() * 1e6)
+        };
+        Ok(Self {
+            answered: micros.len() as u64,
+            failed,
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            max_us: quantile(1.0),
+        })
+    }
 }
 
 /// One of the connections.

@@ -1,5 +1,6 @@
 //! The hostile side, in a process of its own: so many connections, from a hundred addresses as a botnet has, that do
-//! what a flood says. One that the proxy closes is opened again after a second.
+//! what a flood says. One that the proxy closes is opened again after a second, or up to one later, so that they do not come
+//! in unison.
 //!
 //! Nothing that comes is checked: what became of the flood is what the proxy did with it.
 
@@ -22,7 +23,7 @@ use crate::part::READY;
 use crate::support::Failure;
 use crate::tls;
 
-/// How long a connection stays away that was closed.
+/// How long a connection stays away that was closed: the first for this, the last for twice as long.
 const AWAY: Duration = Duration::from_secs(1);
 /// How often it is looked who is due.
 const TICK: Duration = Duration::from_millis(5);
@@ -97,6 +98,8 @@ struct Place {
     link: Option<Link>,
     /// When it is to do something next.
     due: Instant,
+    /// How long it stays away when it is closed.
+    away: Duration,
     has_begun: bool,
 }
 
@@ -114,8 +117,13 @@ impl Botnet {
         let mut events = Events::with_capacity(1024);
         let start = Instant::now();
         // Spread over the period, so that what they send comes evenly.
-        let due = |number: usize| start + self.hostile.period * number as u32 / connections as u32;
-        let place = |number| Place { link: None, due: due(number), has_begun: false };
+        let share = |of: Duration, number: usize| of * number as u32 / connections as u32;
+        let place = |number| Place {
+            link: None,
+            due: start + share(self.hostile.period, number),
+            away: AWAY + share(AWAY, number),
+            has_begun: false,
+        };
         let mut places: Vec<Place> = (0..connections).map(place).collect();
         let mut is_ready = false;
         while !is_over.load(Ordering::Relaxed) {
@@ -201,7 +209,7 @@ impl Botnet {
             Err(_) => {
                 self.outcome.closed += 1;
                 place.has_begun = true;
-                self.leave(place, AWAY);
+                self.leave(place, place.away);
             }
         }
     }

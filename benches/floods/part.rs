@@ -24,7 +24,8 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Starts it for `longest` at most. One that is `meek` leaves the core to whoever else wants it.
+    /// Starts it for `longest` at most. One that is `meek` leaves the core at once to whoever else wants it (`SCHED_IDLE`,
+    /// sched(7)): the least priority of the usual kind keeps it to the next tick.
     pub(crate) fn start(
         name: &'static str,
         order: &impl Serialize,
@@ -35,7 +36,7 @@ impl Part {
             .args(["--pdeathsig", "TERM", "--"])
             .args(["timeout", &longest.as_secs().to_string()])
             .args(["taskset", "--cpu-list", &LOAD_CORE.to_string()])
-            .args(["nice", "-n", if meek { "19" } else { "0" }])
+            .args(["chrt", if meek { "--idle" } else { "--other" }, "0"])
             .arg(env::current_exe()?)
             .args([name, &serde_json::to_string(order)?])
             .stdin(Stdio::piped())

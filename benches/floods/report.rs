@@ -23,6 +23,8 @@ struct Figures {
     flood_max_us: Spread,
     /// Of the two p99 of a round.
     ratio: Spread,
+    /// The same of requests without a proxy.
+    direct_ratio: Spread,
     /// Legitimate requests in all rounds that were not answered as they should.
     failed: u64,
     memory_mib: Spread,
@@ -51,10 +53,15 @@ impl Report {
                 };
                 Some(Figures {
                     name: contestant.name,
-                    quiet_p99_us: of(|sample| sample.quiet.p99_us)?,
-                    flood_p99_us: of(|sample| sample.flooded.p99_us)?,
-                    flood_max_us: of(|sample| sample.flooded.max_us)?,
-                    ratio: of(|sample| sample.flooded.p99_us / sample.quiet.p99_us)?,
+                    quiet_p99_us: of(|sample| sample.quiet.proxied.p99_us)?,
+                    flood_p99_us: of(|sample| sample.flooded.proxied.p99_us)?,
+                    flood_max_us: of(|sample| sample.flooded.proxied.max_us)?,
+                    ratio: of(|Sample { quiet, flooded, .. }| {
+                        flooded.proxied.p99_us / quiet.proxied.p99_us
+                    })?,
+                    direct_ratio: of(|Sample { quiet, flooded, .. }| {
+                        flooded.direct.p99_us / quiet.direct.p99_us
+                    })?,
                     failed: rounds.iter().map(|samples| samples[column].failed()).sum(),
                     memory_mib: of(|sample| sample.memory_bytes as f64 / f64::from(1 << 20))?,
                     busy: of(|sample| sample.busy)?,
@@ -113,6 +120,7 @@ impl Figures {
             "p99_flooded_us": self.flood_p99_us.to_json(),
             "max_flooded_us": self.flood_max_us.to_json(),
             "ratio_of_p99": self.ratio.to_json(),
+            "ratio_of_p99_without_a_proxy": self.direct_ratio.to_json(),
             "legitimate_requests_failed": self.failed,
             "peak_memory_mib": self.memory_mib.to_json(),
             "core_busy": self.busy.to_json(),
@@ -134,11 +142,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:16} {:8} {:>22} {:>20} {:>7} {:>7} {:>5} {:>8} {:>8} {:>9}",
+            "{:16} {:8} {:>22} {:>20} {:>7} {:>7} {:>7} {:>5} {:>8} {:>8} {:>9}",
             "",
             "",
             "p99 in µs, quiet, flood",
             "ratio",
+            "direct",
             "failed",
             "MiB",
             "busy",
@@ -156,12 +165,13 @@ impl fmt::Display for Report {
                 };
                 writeln!(
                     f,
-                    "{:16} {:8} {:>10.0} {:>11.0} {:>20} {:>8} {:>7.0} {:>5.2} {:>8.0} {:>8.0} {:>9.0}{verdict}",
+                    "{:16} {:8} {:>10.0} {:>11.0} {:>20} {:>7.2} {:>7} {:>7.0} {:>5.2} {:>8.0} {:>8.0} {:>9.0}{verdict}",
                     flood.name,
                     one.name,
                     one.quiet_p99_us.median,
                     one.flood_p99_us.median,
                     format!("{median:.2} ({min:.2}..{max:.2})"),
+                    one.direct_ratio.median,
                     one.failed,
                     one.memory_mib.max,
                     one.busy.median,
@@ -173,7 +183,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "keyward's target: a ratio of {RATIO_TARGET} at most, no failed request, {MEMORY_TARGET_MIB} MiB at most."
+            "keyward's target: a ratio of {RATIO_TARGET} at most, no failed request, {MEMORY_TARGET_MIB} MiB at most.\n\
+             direct: the same ratio of requests that go to the upstream without a proxy."
         )?;
         for (flood, _) in &self.rows {
             writeln!(f, "{:16} {}", flood.name, flood.what)?;
