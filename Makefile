@@ -86,7 +86,7 @@ fuzz/Cargo.lock: Cargo.lock fuzz/Cargo.toml
 	cp Cargo.lock $@
 
 .PHONY: ci
-ci: fmt-check lint doc deny bench-smoke test ## What CI runs: all checks, then every test
+ci: fmt-check lint doc deny bench-smoke instructions test ## What CI runs: all checks, then every test
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -128,6 +128,11 @@ bench: bench-tools release ## Run every benchmark, on the build for production (
 bench-smoke: bench-tools
 	SMOKE=1 cargo bench --locked --profile dev -- --test
 
+# Counted under valgrind, so that it is the same on a busy machine.
+.PHONY: instructions
+instructions: bench-tools ## Fail if a request takes 5 % more instructions than benches/results/instructions.json holds
+	cargo bench --locked --profile guard --bench instructions
+
 .PHONY: clean
 clean: ## Remove everything that was built, tools too
 	cargo clean
@@ -161,7 +166,7 @@ fuzz-tools: h11-tool fuzz/Cargo.lock
 
 .PHONY: bench-tools
 bench-tools:
-	@.ci/install-packages nginx:nginx-light haproxy:haproxy wrk:wrk
+	@.ci/install-packages nginx:nginx-light haproxy:haproxy wrk:wrk valgrind:valgrind
 
 .PHONY: release-tools
 release-tools:
