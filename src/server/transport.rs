@@ -59,7 +59,8 @@ impl Transport {
         let read_away = async {
             self.shutdown().await?;
             let mut thrown_away = 0;
-            let mut buffer = [0; 4096];
+            // Not in the future of every connection, most of which never come here.
+            let mut buffer = vec![0; 4096];
             while thrown_away < LINGER_BYTES {
                 match self.read(&mut buffer).await? {
                     0 => break,
