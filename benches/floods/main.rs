@@ -18,6 +18,10 @@ mod cases;
 mod client;
 mod frames;
 mod hostile;
+#[path = "../support/limits.rs"]
+mod limits;
+#[expect(dead_code, reason = "it is about peaks")]
+#[path = "../peers/memory.rs"]
 mod memory;
 mod part;
 #[expect(dead_code, reason = "it has options of its own")]
@@ -34,7 +38,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{self, Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -125,7 +129,7 @@ fn compare() -> Result<(), Failure> {
     let floods = options::list("CASES");
     let floods = floods.iter().map(|name| Flood::named(name)).collect::<Result<Vec<_>, _>>()?;
     let floods = if floods.is_empty() { cases::ALL.to_vec() } else { floods };
-    raise_limit()?;
+    limits::raise_files()?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = folder.path();
     let keys = keyring::make(KEYS)?;
@@ -213,20 +217,5 @@ impl Stage<'_> {
 impl Sample {
     fn failed(&self) -> u64 {
         self.quiet.proxied.failed + self.flooded.proxied.failed
-    }
-}
-
-/// As many file descriptors as are allowed, for this process and all that it starts.
-fn raise_limit() -> Result<(), Failure> {
-    let limits = fs::read_to_string("/proc/self/limits")?;
-    let line = limits.lines().find(|line| line.starts_with("Max open files"));
-    let hard =
-        line.and_then(|line| line.split_ascii_whitespace().nth(4)).ok_or("no limit of files")?;
-    let process = process::id().to_string();
-    let limit = format!("--nofile={hard}:{hard}");
-    let raised = Command::new("prlimit").args(["--pid", &process, &limit]).status()?;
-    match raised.success() {
-        true => Ok(()),
-        false => Err("prlimit of util-linux could not raise the limit of open files".into()),
     }
 }

@@ -33,7 +33,15 @@ impl<S: Read + Write> Client<S> {
         address: SocketAddr,
         wrap: impl FnOnce(TcpStream) -> io::Result<S>,
     ) -> io::Result<Client<S>> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?, address, wrap)
+    }
+
+    /// The same on a connection that was made.
+    pub(crate) fn over(
+        stream: TcpStream,
+        address: SocketAddr,
+        wrap: impl FnOnce(TcpStream) -> io::Result<S>,
+    ) -> io::Result<Client<S>> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;

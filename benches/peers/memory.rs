@@ -1,5 +1,5 @@
-//! The most memory that the processes of a contestant have held: the sum of their peaks (`VmHWM`). What they share is
-//! counted in each, and peaks need not fall together, so it is never too little.
+//! The memory that the processes of a contestant hold, or have held at most, as the sum of theirs (proc_pid_status(5)). What
+//! they share is counted in each, and peaks need not fall together, so it is never too little.
 
 use std::fs;
 use std::io;
@@ -13,14 +13,25 @@ pub(crate) fn forget_peak(contestant: &Contestant) -> io::Result<()> {
         .try_for_each(|process| fs::write(format!("{process}/clear_refs"), "5"))
 }
 
-/// In bytes.
+/// The most since [`forget_peak`], in bytes.
 pub(crate) fn peak_bytes(contestant: &Contestant) -> io::Result<u64> {
+    sum(contestant, "VmHWM:")
+}
+
+/// What is held now, in bytes.
+pub(crate) fn resident_bytes(contestant: &Contestant) -> io::Result<u64> {
+    sum(contestant, "VmRSS:")
+}
+
+/// The sum of what a line of the status of each process says.
+fn sum(contestant: &Contestant, name: &str) -> io::Result<u64> {
     let mut total_kib = 0;
     for process in processes(contestant)? {
         let status = fs::read_to_string(format!("{process}/status"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        total_kib += peak.unwrap_or(0);
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        let value =
+            value.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        total_kib += value.unwrap_or(0);
     }
     Ok(total_kib * 1024)
 }
