@@ -25,10 +25,10 @@ use crate::tls;
 
 /// How long a connection stays away that was closed: the first for this, the last for twice as long.
 const AWAY: Duration = Duration::from_secs(1);
-/// How often it is looked who is due.
-const TICK: Duration = Duration::from_millis(5);
+/// How often it is looked who is due: what is sent at once has to be waited for by whoever comes behind it.
+const TICK: Duration = Duration::from_millis(1);
 /// How many connections may begin in a tick: 4,000 a second.
-const BEGINNINGS: usize = 20;
+const BEGINNINGS: usize = 4;
 /// How long it may take until all have begun: who is refused never does.
 const GATHER: Duration = Duration::from_secs(8);
 /// Source addresses.
@@ -125,7 +125,7 @@ impl Botnet {
             has_begun: false,
         };
         let mut places: Vec<Place> = (0..connections).map(place).collect();
-        let mut is_ready = false;
+        let (mut is_ready, mut next_tick) = (false, start);
         while !is_over.load(Ordering::Relaxed) {
             match poll.poll(&mut events, Some(TICK)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -141,6 +141,10 @@ impl Botnet {
                 });
             }
             let (now, mut beginnings) = (Instant::now(), 0);
+            if now < next_tick {
+                continue;
+            }
+            next_tick = now + TICK;
             for (number, place) in places.iter_mut().enumerate() {
                 if place.due > now {
                     continue;
@@ -222,7 +226,8 @@ impl Botnet {
 
     /// It is due.
     fn send_next(&mut self, place: &mut Place, now: Instant) {
-        place.due = now + self.hostile.period;
+        // Without drift, or more and more of them would be due in one tick.
+        place.due = (place.due + self.hostile.period).max(now);
         let Some(link) = &mut place.link else { return };
         if self.hostile.leaves {
             place.has_begun = true;
