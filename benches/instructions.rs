@@ -55,8 +55,9 @@ fn main() -> ExitCode {
 }
 
 fn guard() -> Result<(), Failure> {
-    let requests = if settings::smoke() { 10 } else { 2000 };
-    let counts = CASES.iter().map(|case| Ok((case.name.to_owned(), count(case, requests)?)));
+    // Unoptimized, the keys alone take half a minute to load.
+    let (cases, requests) = if settings::smoke() { (&CASES[..1], 10) } else { (&CASES[..], 2000) };
+    let counts = cases.iter().map(|case| Ok((case.name.to_owned(), count(case, requests)?)));
     let rust = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let rust = String::from_utf8(Command::new(rust).arg("--version").output()?.stdout)?;
     let rust = rust.trim().to_owned();
