@@ -26,29 +26,25 @@ mod peers;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
-#[expect(dead_code, reason = "no handshake is checked: what the proxy does with it is what counts")]
-#[path = "../protocols/tls.rs"]
-mod tls;
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{self, Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
-use socket2::{Domain, Socket, Type};
 
 use cases::Flood;
 use part::Part;
 use peers::meter::Meter;
 use peers::options::{self, Options};
-use peers::{Contestant, Job, KEYS, verify};
+use peers::{Contestant, HAPROXY, Job, KEYS, KEYWARD, NGINX, tls, verify};
 use support::keyring::Key;
 use support::settings::{number, smoke};
-use support::{Failure, keyring, pause, settings, upstream};
+use support::{Failure, keyring, pause, settings};
 
 /// What a part may take beyond its phase.
 const GRACE: Duration = Duration::from_secs(30);
@@ -56,8 +52,6 @@ const GRACE: Duration = Duration::from_secs(30);
 const ONSET: Duration = Duration::from_secs(2);
 /// How long a contestant has to let go of a flood before it is somebody else's turn.
 const REST: Duration = Duration::from_millis(300);
-/// Connections that may wait for the upstream: a queue that overflows costs a second each, whoever the proxy is.
-const BACKLOG: i32 = 4096;
 /// Connections that each contestant takes: the default of keyward.
 const ROOM: usize = 16_384;
 
@@ -96,20 +90,12 @@ struct Stage<'a> {
 
 fn main() -> ExitCode {
     let part = |arguments: &[&str]| match arguments {
-        ["upstream", listen] => Some(serve_upstream(listen)),
+        ["upstream", listen] => Some(peers::serve_upstream(listen)),
         ["client", order] => Some(client::run(order)),
         ["hostile", order] => Some(hostile::run(order)),
         _ => None,
     };
     support::run("floods", part, compare)
-}
-
-fn serve_upstream(listen: &str) -> Result<(), Failure> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&listen.parse::<SocketAddr>()?.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(upstream::serve(socket.into())?)
 }
 
 fn compare() -> Result<(), Failure> {
@@ -125,7 +111,7 @@ fn compare() -> Result<(), Failure> {
     let floods = options::list("CASES");
     let floods = floods.iter().map(|name| Flood::named(name)).collect::<Result<Vec<_>, _>>()?;
     let floods = if floods.is_empty() { cases::ALL.to_vec() } else { floods };
-    raise_limit()?;
+    peers::raise_limit()?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = folder.path();
     let keys = keyring::make(KEYS)?;
@@ -137,8 +123,16 @@ fn compare() -> Result<(), Failure> {
     let start = |name: &str, pair| -> Result<Vec<Contestant>, Failure> {
         let folder = folder.join(name);
         fs::create_dir(&folder)?;
-        let job = Job { folder: &folder, upstream, keys: &keys, pair, connections: ROOM };
-        job.start(&options)
+        let job = Job {
+            folder: &folder,
+            upstream,
+            keys: &keys,
+            pair,
+            connections: ROOM,
+            workers: 1,
+            logs: true,
+        };
+        job.start(&[KEYWARD, NGINX, HAPROXY], &options)
     };
     // keyward speaks either on all of its addresses, so there are two of each.
     let (clear, over_tls) = (start("clear", None)?, start("tls", Some(&pair))?);
@@ -213,20 +207,5 @@ impl Stage<'_> {
 impl Sample {
     fn failed(&self) -> u64 {
         self.quiet.proxied.failed + self.flooded.proxied.failed
-    }
-}
-
-/// As many file descriptors as are allowed, for this process and all that it starts.
-fn raise_limit() -> Result<(), Failure> {
-    let limits = fs::read_to_string("/proc/self/limits")?;
-    let line = limits.lines().find(|line| line.starts_with("Max open files"));
-    let hard =
-        line.and_then(|line| line.split_ascii_whitespace().nth(4)).ok_or("no limit of files")?;
-    let process = process::id().to_string();
-    let limit = format!("--nofile={hard}:{hard}");
-    let raised = Command::new("prlimit").args(["--pid", &process, &limit]).status()?;
-    match raised.success() {
-        true => Ok(()),
-        false => Err("prlimit of util-linux could not raise the limit of open files".into()),
     }
 }
