@@ -73,7 +73,7 @@ pub(crate) enum Figure {
 /// Whom keyward is compared with.
 #[derive(Clone, Copy)]
 pub(crate) enum Against {
-    /// The best of these.
+    /// The better of these.
     Peers(&'static [&'static str]),
     /// Itself in another case.
     Case(&'static str),
@@ -159,6 +159,7 @@ pub(crate) fn usual() -> Vec<Case> {
         },
         two_workers("http1_1_connection", 1),
         two_workers("http1_8_connections", 8),
+        Case { connections: 1000, ..case("http1_1000_connections", Protocol::Http1) },
         Case { body_bytes: MEDIUM, ..case("http1_16k", Protocol::Http1) },
         Case { body_bytes: LARGE, ..case("http1_1m", Protocol::Http1) },
         Case { contestants: MORE, ..case("tls", Protocol::Tls) },

@@ -94,7 +94,11 @@ fn verdict(target: &Target, series: &Series, all: &[Series]) -> Option<Verdict> 
     let (other, others, against) = match target.against {
         Against::Peers(names) => {
             let others = names.iter().filter_map(|name| series.position(name)).collect();
-            (series, others, names.join(" and "))
+            let against = match names {
+                [name] => (*name).to_owned(),
+                _ => format!("the better of {}", names.join(" and ")),
+            };
+            (series, others, against)
         }
         Against::Case(name) => {
             let other = all.iter().find(|other| other.case.name == name)?;

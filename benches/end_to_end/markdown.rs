@@ -3,21 +3,25 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::cases::{ALL, MAIN};
+use crate::cases::{ALL, MAIN, with_commas};
 use crate::figures::{Figures, Row};
 use crate::peers::options::Options;
 use crate::report::Report;
-use crate::support::machine;
 use crate::support::stats::Spread;
 
-/// The page, with the plots of these names.
-pub(crate) fn page(report: &Report, options: &Options, plots: &[String]) -> String {
+/// The page, with pictures, each a title and a file beside it.
+pub(crate) fn page(report: &Report, options: &Options, pictures: &[(&str, String)]) -> String {
     let mut text = String::new();
-    write(&mut text, report, options, plots).expect("a string takes all");
+    write(&mut text, report, options, pictures).expect("a string takes all");
     text
 }
 
-fn write(to: &mut String, report: &Report, options: &Options, plots: &[String]) -> fmt::Result {
+fn write(
+    to: &mut String,
+    report: &Report,
+    options: &Options,
+    pictures: &[(&str, String)],
+) -> fmt::Result {
     writeln!(to, "# From end to end\n")?;
     writeln!(
         to,
@@ -25,9 +29,8 @@ fn write(to: &mut String, report: &Report, options: &Options, plots: &[String]) 
     )?;
     let rounds = options.rounds;
     let seconds = options.duration.as_secs();
-    let machine = machine::describe();
-    let [cpu, kernel, at] =
-        ["cpu", "kernel", "measured_at"].map(|name| machine[name].as_str().unwrap_or_default());
+    let [cpu, kernel, at] = ["cpu", "kernel", "measured_at"]
+        .map(|name| report.machine[name].as_str().unwrap_or_default());
     writeln!(
         to,
         "{cpu}, Linux {kernel}, {at}; medians of {rounds} rounds of {seconds} s, lowest and highest in brackets.\n"
@@ -38,8 +41,8 @@ fn write(to: &mut String, report: &Report, options: &Options, plots: &[String]) 
     if let Some(warning) = report.warning() {
         writeln!(to, "\n**{}**", warning.trim_end().replace('\n', " "))?;
     }
-    for plot in plots {
-        writeln!(to, "\n![]({plot})")?;
+    for (title, file) in pictures {
+        writeln!(to, "\n![{title}]({file})")?;
     }
     let is_closed = |row: &&Row| row.case.percent.is_none();
     let closed: Vec<&Row> = report.rows.iter().filter(is_closed).collect();
@@ -105,9 +108,11 @@ fn targets(to: &mut String, report: &Report) -> fmt::Result {
 
 /// `median (min–max)`, with as many places as tell something.
 fn range(spread: Spread) -> String {
-    let Spread { median, min, max } = spread;
-    let places = if median < 100.0 { 1 } else { 0 };
-    format!("{median:.places$} ({min:.places$}–{max:.places$})")
+    let [median, min, max] = [spread.median, spread.min, spread.max].map(|value| match value {
+        ..100.0 => format!("{value:.1}"),
+        _ => with_commas(value.round() as usize),
+    });
+    format!("{median} ({min}–{max})")
 }
 
 fn ms(us: Spread) -> String {

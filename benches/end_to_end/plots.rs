@@ -9,10 +9,14 @@ use crate::svg::{Bar, Chart, Group};
 const RATIO_END: f64 = 4.0;
 const LATENCY_END_MS: f64 = 20.0;
 
+/// One of a contestant's latencies, in microseconds.
+type Latency = fn(&Figures) -> Spread;
+
 /// A picture.
 pub(crate) struct Plot {
     /// The end of its file's name.
     pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
     pub(crate) svg: String,
 }
 
@@ -21,7 +25,7 @@ pub(crate) fn draw(rows: &[Row]) -> Vec<Plot> {
     [("cpu", cpu(rows)), ("rate", rate(rows)), ("latency", latency(rows))]
         .into_iter()
         .filter(|(_, chart)| !chart.groups.is_empty())
-        .map(|(name, chart)| Plot { name, svg: chart.to_svg() })
+        .map(|(name, chart)| Plot { name, title: chart.title, svg: chart.to_svg() })
         .collect()
 }
 
@@ -41,7 +45,7 @@ fn rate(rows: &[Row]) -> Chart {
 }
 
 fn latency(rows: &[Row]) -> Chart {
-    let of: [(&str, fn(&Figures) -> Spread); 3] = [
+    let of: [(&str, Latency); 3] = [
         ("p50", |figures| figures.p50_us),
         ("p99", |figures| figures.p99_us),
         ("p99.9", |figures| figures.p999_us),

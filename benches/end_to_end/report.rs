@@ -20,11 +20,12 @@ const BENCH: &str = "end_to_end";
 pub(crate) struct Report {
     pub(crate) versions: Vec<(&'static str, String)>,
     pub(crate) rows: Vec<Row>,
+    pub(crate) machine: Value,
 }
 
 impl Report {
     pub(crate) fn new(versions: Vec<(&'static str, String)>, series: &[Series]) -> Report {
-        Report { versions, rows: figures::rows(series) }
+        Report { versions, rows: figures::rows(series), machine: machine::describe() }
     }
 
     /// Writes all files, where figures are kept at all.
@@ -32,14 +33,13 @@ impl Report {
         settings::keep(BENCH, &self.to_json(options))?;
         let Some(path) = settings::path(BENCH) else { return Ok(()) };
         let stem = path.file_stem().unwrap_or_default().display();
-        let plots = plots::draw(&self.rows);
-        let names: Vec<String> =
-            plots.iter().map(|plot| format!("{stem}_{}.svg", plot.name)).collect();
-        fs::write(path.with_extension("md"), markdown::page(self, options, &names))?;
-        for (plot, name) in plots.iter().zip(&names) {
-            fs::write(path.with_file_name(name), &plot.svg)?;
+        let mut pictures = Vec::new();
+        for plot in plots::draw(&self.rows) {
+            let file = format!("{stem}_{}.svg", plot.name);
+            fs::write(path.with_file_name(&file), plot.svg)?;
+            pictures.push((plot.title, file));
         }
-        Ok(())
+        Ok(fs::write(path.with_extension("md"), markdown::page(self, options, &pictures))?)
     }
 
     /// Why the figures cannot be trusted, if others had too much of the machine in the worst round.
@@ -54,7 +54,7 @@ impl Report {
             self.versions.iter().map(|(name, version)| (name.to_string(), json!(version)));
         json!({
             "bench": BENCH,
-            "machine": machine::describe(),
+            "machine": self.machine,
             "quiet_machine": self.warning().is_none(),
             "proxy_core": PROXY_CORE,
             "load_core": LOAD_CORE,
