@@ -34,8 +34,8 @@ use crate::support::Failure;
 
 /// What is said when all connections are made.
 pub(crate) const READY: &str = "ready";
-/// What the first and the last answers may take.
-const GRACE: Duration = Duration::from_secs(10);
+/// What the first and the last answers may take: a thousand handshakes, or a thousand times 1 MiB.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What the generator is told.
 #[derive(Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use crate::peers::{Contestant, LOAD_CORE};
 use crate::support::Failure;
 
 /// What it may take beyond the time it was given. Its own limits are shorter, and say what was waited for.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(75);
 
 /// What a contestant does and costs in a case, for as long as `duration`. `keys` is a file with a key a line; `rate` is
 /// that of an open loop; `pair` the folder of the certificate.
