@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) stage: Stage,
     pub(crate) contestants: &'static [&'static str],
     pub(crate) targets: &'static [Target],
+    /// Whether it is in the plots: all of the matrix would be too much to look at.
+    pub(crate) is_plotted: bool,
 }
 
 /// What contestants are started with. All cases on the same stage share them.
@@ -189,7 +191,13 @@ fn rest() -> Vec<Case> {
                         let name = format!("{name}_{body_bytes}b_{connections}c_{keys}keys{log}");
                         let case = case(&name, protocol);
                         let stage = Stage { keys, logs, ..case.stage };
-                        cases.push(Case { body_bytes, connections, stage, ..case });
+                        cases.push(Case {
+                            body_bytes,
+                            connections,
+                            stage,
+                            is_plotted: false,
+                            ..case
+                        });
                     }
                 }
             }
@@ -213,6 +221,7 @@ fn case(name: &str, protocol: Protocol) -> Case {
         stage: Stage { is_tls, keys: peers::KEYS, logs: true, workers: 1 },
         contestants: PEERS,
         targets: NO_MORE,
+        is_plotted: true,
     }
 }
 
@@ -282,7 +291,7 @@ impl Case {
             LARGE => "1 MiB".to_owned(),
             bytes => format!("{bytes} B"),
         };
-        let mut text = format!("{protocol}, {body}, {} conn.", self.connections);
+        let mut text = format!("{protocol}, {body}, {} conn.", with_commas(self.connections));
         let Stage { keys, logs, workers, .. } = self.stage;
         if keys != peers::KEYS {
             text += &format!(", {} keys", with_commas(keys));

@@ -31,7 +31,7 @@ pub(crate) fn draw(rows: &[Row]) -> Vec<Plot> {
 
 fn cpu(rows: &[Row]) -> Chart {
     let of = |figures: &Figures| figures.cpu.as_ref()?.to_keyward;
-    let closed = rows.iter().filter(|row| row.case.percent.is_none());
+    let closed = rows.iter().filter(|row| row.case.is_plotted && row.case.percent.is_none());
     let groups = closed.filter_map(|row| group(row.case.what(), row, of)).collect();
     let title = "CPU a request in relation to keyward's; less is better";
     Chart { title, places: 2, end: Some(RATIO_END), groups }

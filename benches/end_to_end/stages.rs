@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ClientConnection, StreamOwned};
+use tempfile::TempDir;
 
 use crate::cases::{ALL, Case, DIRECT, RELAY, Stage};
 use crate::peers::options::Options;
@@ -37,6 +38,8 @@ pub(crate) struct Cast {
     pub(crate) contestants: Vec<Contestant>,
     /// A key a line.
     pub(crate) key_file: PathBuf,
+    /// Removed behind them: a million keys take hundreds of MiB.
+    _folder: TempDir,
 }
 
 impl Ground<'_> {
@@ -72,7 +75,8 @@ pub(crate) fn cast_of<'a>(case: &Case, casts: &'a [Cast]) -> Result<&'a Cast, Fa
 
 impl Cast {
     fn start(stage: Stage, group: &[Case], ground: &Ground<'_>) -> Result<Cast, Failure> {
-        let folder = tempfile::Builder::new().prefix("stage").tempdir_in(ground.folder)?.keep();
+        let temporary = tempfile::tempdir_in(ground.folder)?;
+        let folder = temporary.path();
         let keys = &ground.keys[..stage.keys];
         let key_file = folder.join("keys.txt");
         let secrets: Vec<&str> = keys.iter().map(|key| key.secret.as_str()).collect();
@@ -85,12 +89,12 @@ impl Cast {
         for name in names.iter().filter(|name| ground.options.wants(name)) {
             match *name {
                 DIRECT => contestants.push(direct(ground.upstream)),
-                RELAY => contestants.push(relay(&folder, ground.upstream)?),
+                RELAY => contestants.push(relay(folder, ground.upstream)?),
                 _ => {}
             }
         }
         let job = Job {
-            folder: &folder,
+            folder,
             upstream: ground.upstream,
             keys,
             pair: stage.is_tls.then_some(&ground.pair),
@@ -105,7 +109,7 @@ impl Cast {
             verify(contestant, stage, keys, &ground.pair)?;
         }
         contestants.extend(checking);
-        Ok(Cast { stage, contestants, key_file })
+        Ok(Cast { stage, contestants, key_file, _folder: temporary })
     }
 
     /// Those who take part in this case.

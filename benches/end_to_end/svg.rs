@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::cases::ALL;
+use crate::cases::{ALL, with_commas};
 use crate::support::stats::Spread;
 
 const WIDTH: f64 = 880.0;
@@ -60,9 +60,11 @@ impl Chart {
         writeln!(to, "<title>{}</title>", escaped(self.title))?;
         writeln!(
             to,
-            "<style>text {{ fill: #1f2328 }} line {{ stroke: #1f2328 }} @media (prefers-color-scheme: dark) {{ \
-             text {{ fill: #e6edf3 }} line {{ stroke: #e6edf3 }} }}</style>"
+            "<style>.page {{ fill: #ffffff }} text {{ fill: #1f2328 }} line {{ stroke: #1f2328 }} \
+             @media (prefers-color-scheme: dark) {{ .page {{ fill: #0d1117 }} text {{ fill: #e6edf3 }} \
+             line {{ stroke: #e6edf3 }} }}</style>"
         )?;
+        writeln!(to, "<rect class=\"page\" width=\"100%\" height=\"100%\"/>")?;
         let mut y = MARGIN + LINE / 2.0;
         words(to, MARGIN, y, "start", " font-weight=\"bold\"", self.title)?;
         for group in &self.groups {
@@ -90,8 +92,11 @@ impl Chart {
         let (from, until) = (x(min), x(max));
         writeln!(to, "<line x1=\"{from:.1}\" y1=\"{y}\" x2=\"{until:.1}\" y2=\"{y}\"/>")?;
         let cut = if median > self.scale() { "→ " } else { "" };
-        let places = self.places;
-        words(to, until + 8.0, y, "start", "", &format!("{cut}{median:.places$}"))
+        let number = match self.places {
+            0 => with_commas(median.round() as usize),
+            places => format!("{median:.places$}"),
+        };
+        words(to, until + 8.0, y, "start", "", &format!("{cut}{number}"))
     }
 
     /// The value at the right end.

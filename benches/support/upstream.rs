@@ -1,6 +1,7 @@
 //! The service behind every proxy: one epoll loop that answers each GET with 100 bytes, or, on
-//! `/echo`, with the request head it received, or, on `/medium` and `/large`, with 16 KiB and 1 MiB. It takes as little
-//! of the load core as HTTP allows, and never waits for a slow reader. A POST is never answered: nobody here sends the end of a body.
+//! `/echo`, with the request head it received, or, on `/medium` and `/large`, with 16 KiB and 1 MiB. It takes as
+//! little of the load core as HTTP allows, and never waits for a slow reader. A POST is never answered: nobody here
+//! sends the end of a body.
 
 use std::io::{self, Read, Write};
 use std::net;
