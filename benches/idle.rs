@@ -7,8 +7,6 @@
 //! `cargo bench --bench idle`; `IDLE` (4000) connections, `ONLY=keyward,nginx`. Needs as many file descriptors as `ulimit
 //! -Hn` allows. Loopback only, bounded in time.
 
-#[path = "support/limits.rs"]
-mod limits;
 #[expect(dead_code, reason = "it is about what is held now")]
 #[path = "peers/memory.rs"]
 mod memory;
@@ -18,13 +16,10 @@ mod peers;
 #[expect(dead_code, reason = "nothing is timed")]
 #[path = "support/mod.rs"]
 mod support;
-#[expect(dead_code, reason = "sessions are not resumed")]
-#[path = "protocols/tls.rs"]
-mod tls;
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,11 +29,11 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use peers::options::Options;
-use peers::{Contestant, Job, KEYS};
+use peers::{Contestant, HAPROXY, Job, KEYS, KEYWARD, NGINX, tls};
 use support::client::Client;
 use support::keyring::Key;
 use support::settings::{number, smoke};
-use support::{Failure, keyring, machine, pause, settings, upstream};
+use support::{Failure, keyring, machine, pause, settings};
 
 /// What is to be reached in clear.
 const TARGET_BYTES: f64 = 6.0 * 1024.0;
@@ -54,9 +49,7 @@ const ROOM: usize = 16_384;
 
 fn main() -> ExitCode {
     let part = |arguments: &[&str]| match arguments {
-        ["upstream", listen] => {
-            Some(TcpListener::bind(listen).and_then(upstream::serve).map_err(Failure::from))
-        }
+        ["upstream", listen] => Some(peers::serve_upstream(listen)),
         _ => None,
     };
     support::run("idle", part, compare)
@@ -65,7 +58,7 @@ fn main() -> ExitCode {
 fn compare() -> Result<(), Failure> {
     let options = Options::from_env(1, 1)?;
     let connections = number("IDLE", if smoke() { 100 } else { 4000 }, 10_000)?;
-    limits::raise_files()?;
+    peers::raise_limit()?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = folder.path();
     let keys = keyring::make(KEYS)?;
@@ -78,8 +71,16 @@ fn compare() -> Result<(), Failure> {
     for (protocol, pair) in [("clear", None), ("tls", Some(&*pair))] {
         let folder = folder.join(protocol);
         fs::create_dir(&folder)?;
-        let job = Job { folder: &folder, upstream, keys: &keys, pair, connections: ROOM };
-        for contestant in job.start(&options)? {
+        let job = Job {
+            folder: &folder,
+            upstream,
+            keys: &keys,
+            pair,
+            connections: ROOM,
+            workers: 1,
+            logs: true,
+        };
+        for contestant in job.start(&[KEYWARD, NGINX, HAPROXY], &options)? {
             let bytes = match pair {
                 None => measure(&contestant, &keys, connections, Ok)?,
                 Some(_) => measure(&contestant, &keys, connections, |socket| {
@@ -88,8 +89,8 @@ fn compare() -> Result<(), Failure> {
                 })?,
             };
             let verdict = match (contestant.name, protocol) {
-                (peers::KEYWARD, "clear") if bytes <= TARGET_BYTES => "  met",
-                (peers::KEYWARD, "clear") => "  MISSED",
+                (KEYWARD, "clear") if bytes <= TARGET_BYTES => "  met",
+                (KEYWARD, "clear") => "  MISSED",
                 _ => "",
             };
             writeln!(stdout, "{protocol:>6} {:>8} {bytes:>8.0}{verdict}", contestant.name)?;

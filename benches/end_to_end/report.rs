@@ -1,161 +1,147 @@
-//! What the samples say: medians over rounds and of ratios within a round, as a table and as JSON.
+//! What the bench tells: a table on the standard output, all figures as JSON, and beside that file what a reader sees, a
+//! page of tables and its plots.
 
 use std::fmt;
+use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::Sample;
-use crate::contestants::RELAY;
-use crate::load::Load;
+use crate::Series;
+use crate::figures::{self, Figures, Row, Verdict};
 use crate::peers::options::Options;
-use crate::peers::{Contestant, KEYS, LOAD_CORE, NGINX, PROXY_CORE, meter};
-use crate::support::machine;
+use crate::peers::{LOAD_CORE, PROXY_CORE, meter};
 use crate::support::stats::Spread;
+use crate::support::{Failure, machine, settings};
+use crate::{markdown, plots};
 
-/// One contestant's figures.
-struct Row {
-    name: &'static str,
-    version: String,
-    /// CPU microseconds a request; none without a proxy.
-    cpu_us: Option<Spread>,
-    /// Share of its core that the proxy was on: near 1, the proxy is what limits the rate.
-    busy: Option<Spread>,
-    /// Cores that processes which are none of ours had in the meantime.
-    others: Spread,
-    /// Requests a second.
-    rate: Spread,
-    p50_us: Spread,
-    p99_us: Spread,
-    /// CPU a request in relation to nginx's and to the relay's of the same round.
-    to_nginx: Option<Spread>,
-    to_relay: Option<Spread>,
-    log_bytes: Spread,
-}
+const BENCH: &str = "end_to_end";
 
-/// All contestants' figures.
+/// All cases, with what the contestants say of themselves.
 pub(crate) struct Report {
-    rows: Vec<Row>,
+    pub(crate) versions: Vec<(&'static str, String)>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) machine: Value,
 }
 
 impl Report {
-    /// `rounds` hold a sample for each contestant, in their order.
-    pub(crate) fn new(contestants: &[Contestant], rounds: &[Vec<Sample>]) -> Report {
-        let position = |name| contestants.iter().position(|contestant| contestant.name == name);
-        let (nginx, relay) = (position(NGINX), position(RELAY));
-        let row = |(column, contestant): (usize, &Contestant)| {
-            let over_rounds = |value: &dyn Fn(&[Sample]) -> f64| {
-                Spread::of(rounds.iter().map(|samples| value(samples)))
-            };
-            let of_sample =
-                |value: fn(&Sample) -> f64| over_rounds(&|samples| value(&samples[column]));
-            let ratio_to = |other: Option<usize>| {
-                let other = other?;
-                over_rounds(&|samples| samples[column].cpu_us() / samples[other].cpu_us())
-            };
-            let proxy = contestant.child.is_some();
-            Some(Row {
-                name: contestant.name,
-                version: contestant.version.clone(),
-                cpu_us: of_sample(Sample::cpu_us).filter(|_| proxy),
-                busy: of_sample(Sample::busy).filter(|_| proxy),
-                others: of_sample(|sample| sample.cost.others_cores)?,
-                rate: of_sample(Sample::rate)?,
-                p50_us: of_sample(|sample| sample.outcome.p50_us as f64)?,
-                p99_us: of_sample(|sample| sample.outcome.p99_us as f64)?,
-                to_nginx: ratio_to(nginx).filter(|_| proxy),
-                to_relay: ratio_to(relay).filter(|_| proxy),
-                log_bytes: of_sample(|sample| {
-                    sample.cost.log_bytes as f64 / sample.outcome.requests as f64
-                })?,
-            })
-        };
-        Report { rows: contestants.iter().enumerate().filter_map(row).collect() }
+    pub(crate) fn new(versions: Vec<(&'static str, String)>, series: &[Series]) -> Report {
+        Report { versions, rows: figures::rows(series), machine: machine::describe() }
     }
 
-    /// What others had of the machine in the worst round, in cores.
-    fn most_by_others(&self) -> f64 {
-        self.rows.iter().map(|row| row.others.max).fold(0.0, f64::max)
+    /// Writes all files, where figures are kept at all.
+    pub(crate) fn keep(&self, options: &Options) -> Result<(), Failure> {
+        settings::keep(BENCH, &self.to_json(options))?;
+        let Some(path) = settings::path(BENCH) else { return Ok(()) };
+        let stem = path.file_stem().unwrap_or_default().display();
+        let mut pictures = Vec::new();
+        for plot in plots::draw(&self.rows) {
+            let file = format!("{stem}_{}.svg", plot.name);
+            fs::write(path.with_file_name(&file), plot.svg)?;
+            pictures.push((plot.title, file));
+        }
+        Ok(fs::write(path.with_extension("md"), markdown::page(self, options, &pictures))?)
+    }
+
+    /// Why the figures cannot be trusted, if others had too much of the machine in the worst round.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let all = self.rows.iter().flat_map(|row| &row.figures);
+        meter::warning(all.map(|figures| figures.others.max).fold(0.0, f64::max))
     }
 
     /// The figures and all that they depend on.
-    pub(crate) fn to_json(&self, options: &Options, load: &Load) -> Value {
+    fn to_json(&self, options: &Options) -> Value {
+        let versions =
+            self.versions.iter().map(|(name, version)| (name.to_string(), json!(version)));
         json!({
-            "bench": "end_to_end",
-            "machine": machine::describe(),
-            "quiet_machine": meter::warning(self.most_by_others()).is_none(),
-            "keys": KEYS,
+            "bench": BENCH,
+            "machine": self.machine,
+            "quiet_machine": self.warning().is_none(),
             "proxy_core": PROXY_CORE,
             "load_core": LOAD_CORE,
-            "load": load.describe(),
             "rounds": options.rounds,
             "seconds": options.duration.as_secs(),
-            "contestants": self.rows.iter().map(Row::to_json).collect::<Vec<Value>>(),
+            "contestants": versions.collect::<Map<_, _>>(),
+            "cases": self.rows.iter().map(Row::to_json).collect::<Vec<Value>>(),
         })
-    }
-}
-
-impl Sample {
-    fn cpu_us(&self) -> f64 {
-        self.cost.cpu_ns as f64 / 1e3 / self.outcome.requests as f64
-    }
-
-    fn busy(&self) -> f64 {
-        self.cost.cpu_ns as f64 / 1e3 / self.outcome.duration_us as f64
-    }
-
-    fn rate(&self) -> f64 {
-        self.outcome.requests as f64 * 1e6 / self.outcome.duration_us as f64
     }
 }
 
 impl Row {
     fn to_json(&self) -> Value {
+        let figures = self.figures.iter().map(|one| (one.name.to_owned(), one.to_json()));
+        let case = &self.case;
         json!({
-            "name": self.name,
-            "version": self.version,
-            "cpu_us_per_request": self.cpu_us.map(Spread::to_json),
-            "core_busy": self.busy.map(Spread::to_json),
-            "cores_taken_by_others": self.others.to_json(),
+            "name": case.name,
+            "what": case.what(),
+            "protocol": case.protocol,
+            "body_bytes": case.body_bytes,
+            "connections": case.connections,
+            "streams": case.protocol.streams(),
+            "percent_of_the_slowest": case.percent,
+            "keys": case.stage.keys,
+            "access_logs": case.stage.logs,
+            "workers": case.stage.workers,
+            "contestants": figures.collect::<Map<_, _>>(),
+            "targets": self.verdicts.iter().map(Verdict::to_json).collect::<Vec<Value>>(),
+        })
+    }
+}
+
+impl Figures {
+    fn to_json(&self) -> Value {
+        let cpu = self.cpu.as_ref();
+        json!({
+            "cpu_us_per_request": cpu.map(|cpu| cpu.us.to_json()),
+            "cpu_in_relation_to_keyward": cpu.and_then(|cpu| cpu.to_keyward).map(Spread::to_json),
+            "cores_busy": cpu.map(|cpu| cpu.busy.to_json()),
             "requests_per_second": self.rate.to_json(),
             "p50_us": self.p50_us.to_json(),
             "p99_us": self.p99_us.to_json(),
-            "ratio_to_nginx": self.to_nginx.map(Spread::to_json),
-            "ratio_to_relay": self.to_relay.map(Spread::to_json),
+            "p999_us": self.p999_us.to_json(),
+            "cores_taken_by_others": self.others.to_json(),
             "access_log_bytes_per_request": self.log_bytes.to_json(),
         })
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:8} {:>20} {:>20} {:>20} {:>8} {:>8} {:>8} {:>6}",
-            "", "CPU µs/request", "× nginx", "× relay", "req/s", "p50 µs", "p99 µs", "busy"
-        )?;
-        for row in &self.rows {
-            writeln!(
-                f,
-                "{:8} {:>20} {:>20} {:>20} {:>8.0} {:>8.0} {:>8.0} {:>6}",
-                row.name,
-                spread(row.cpu_us),
-                spread(row.to_nginx),
-                spread(row.to_relay),
-                row.rate.median,
-                row.p50_us.median,
-                row.p99_us.median,
-                row.busy
-                    .map_or_else(|| "–".to_owned(), |busy| format!("{:.0}%", busy.median * 100.0)),
-            )?;
-        }
-        f.write_str(&meter::warning(self.most_by_others()).unwrap_or_default())
+impl Verdict {
+    fn to_json(&self) -> Value {
+        json!({ "demand": self.demand(), "ratio": self.ratio.to_json(), "is_met": self.is_met })
     }
 }
 
-/// `median (min..max)`, or a dash.
-fn spread(spread: Option<Spread>) -> String {
-    match spread {
-        Some(Spread { median, min, max }) => format!("{median:.2} ({min:.2}..{max:.2})"),
-        None => "–".to_owned(),
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for row in &self.rows {
+            writeln!(f, "{}: {}", row.case.name, row.case.what())?;
+            for figures in &row.figures {
+                writeln!(f, "{figures}")?;
+            }
+            for verdict in &row.verdicts {
+                let Spread { median, min, max } = verdict.ratio;
+                let is_met = if verdict.is_met { "met" } else { "MISSED" };
+                let demand = verdict.demand();
+                writeln!(f, "  {demand}: {median:.2} ({min:.2}..{max:.2}), {is_met}")?;
+            }
+        }
+        f.write_str(&self.warning().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cpu, busy) = match &self.cpu {
+            Some(cpu) => {
+                let Spread { median, min, max } = cpu.us;
+                let busy = format!("{:.0} %", cpu.busy.median * 100.0);
+                (format!("{median:.1} ({min:.1}..{max:.1})"), busy)
+            }
+            None => ("–".to_owned(), "–".to_owned()),
+        };
+        let [rate, p50, p99, p999] =
+            [self.rate, self.p50_us, self.p99_us, self.p999_us].map(|spread| spread.median);
+        let name = self.name;
+        write!(f, "  {name:8} CPU {cpu:>24} µs, {busy:>5} busy, {rate:>7.0}/s, ")?;
+        write!(f, "p50 {p50:>6.0}, p99 {p99:>6.0}, p99.9 {p999:>6.0} µs")
     }
 }

@@ -18,8 +18,6 @@ mod cases;
 mod client;
 mod frames;
 mod hostile;
-#[path = "../support/limits.rs"]
-mod limits;
 #[expect(dead_code, reason = "it is about peaks")]
 #[path = "../peers/memory.rs"]
 mod memory;
@@ -30,9 +28,6 @@ mod peers;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
-#[expect(dead_code, reason = "no handshake is checked: what the proxy does with it is what counts")]
-#[path = "../protocols/tls.rs"]
-mod tls;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -43,16 +38,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
-use socket2::{Domain, Socket, Type};
 
 use cases::Flood;
 use part::Part;
 use peers::meter::Meter;
 use peers::options::{self, Options};
-use peers::{Contestant, Job, KEYS, verify};
+use peers::{Contestant, HAPROXY, Job, KEYS, KEYWARD, NGINX, tls, verify};
 use support::keyring::Key;
 use support::settings::{number, smoke};
-use support::{Failure, keyring, pause, settings, upstream};
+use support::{Failure, keyring, pause, settings};
 
 /// What a part may take beyond its phase.
 const GRACE: Duration = Duration::from_secs(30);
@@ -60,8 +54,6 @@ const GRACE: Duration = Duration::from_secs(30);
 const ONSET: Duration = Duration::from_secs(2);
 /// How long a contestant has to let go of a flood before it is somebody else's turn.
 const REST: Duration = Duration::from_millis(300);
-/// Connections that may wait for the upstream: a queue that overflows costs a second each, whoever the proxy is.
-const BACKLOG: i32 = 4096;
 /// Connections that each contestant takes: the default of keyward.
 const ROOM: usize = 16_384;
 
@@ -100,20 +92,12 @@ struct Stage<'a> {
 
 fn main() -> ExitCode {
     let part = |arguments: &[&str]| match arguments {
-        ["upstream", listen] => Some(serve_upstream(listen)),
+        ["upstream", listen] => Some(peers::serve_upstream(listen)),
         ["client", order] => Some(client::run(order)),
         ["hostile", order] => Some(hostile::run(order)),
         _ => None,
     };
     support::run("floods", part, compare)
-}
-
-fn serve_upstream(listen: &str) -> Result<(), Failure> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&listen.parse::<SocketAddr>()?.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(upstream::serve(socket.into())?)
 }
 
 fn compare() -> Result<(), Failure> {
@@ -129,7 +113,7 @@ fn compare() -> Result<(), Failure> {
     let floods = options::list("CASES");
     let floods = floods.iter().map(|name| Flood::named(name)).collect::<Result<Vec<_>, _>>()?;
     let floods = if floods.is_empty() { cases::ALL.to_vec() } else { floods };
-    limits::raise_files()?;
+    peers::raise_limit()?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = folder.path();
     let keys = keyring::make(KEYS)?;
@@ -141,8 +125,16 @@ fn compare() -> Result<(), Failure> {
     let start = |name: &str, pair| -> Result<Vec<Contestant>, Failure> {
         let folder = folder.join(name);
         fs::create_dir(&folder)?;
-        let job = Job { folder: &folder, upstream, keys: &keys, pair, connections: ROOM };
-        job.start(&options)
+        let job = Job {
+            folder: &folder,
+            upstream,
+            keys: &keys,
+            pair,
+            connections: ROOM,
+            workers: 1,
+            logs: true,
+        };
+        job.start(&[KEYWARD, NGINX, HAPROXY], &options)
     };
     // keyward speaks either on all of its addresses, so there are two of each.
     let (clear, over_tls) = (start("clear", None)?, start("tls", Some(&pair))?);

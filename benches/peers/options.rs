@@ -1,4 +1,4 @@
-//! How to run, from the environment: `ROUNDS`, `SECONDS` for each contestant in a round, `CONNECTIONS` (64),
+//! How to run, from the environment: `ROUNDS`, `SECONDS` for each contestant in a round,
 //! `ONLY=keyward,nginx` (all); `SMOKE=1` means one round of a second.
 
 use std::env;
@@ -9,7 +9,6 @@ use crate::support::settings::{number, smoke};
 
 const MAX_ROUNDS: u64 = 100;
 const MAX_SECONDS: u64 = 60;
-const MAX_CONNECTIONS: u64 = 512;
 
 /// How to run.
 pub(crate) struct Options {
@@ -17,8 +16,6 @@ pub(crate) struct Options {
     pub(crate) rounds: u64,
     /// For how long each time.
     pub(crate) duration: Duration,
-    /// Keep-alive connections of the load.
-    pub(crate) connections: u64,
     /// Names of the only contestants to start; empty means all.
     only: Vec<String>,
 }
@@ -31,7 +28,6 @@ impl Options {
         Ok(Options {
             rounds: number("ROUNDS", rounds, MAX_ROUNDS)?,
             duration: Duration::from_secs(number("SECONDS", seconds, MAX_SECONDS)?),
-            connections: number("CONNECTIONS", 64, MAX_CONNECTIONS)?,
             only: list("ONLY"),
         })
     }

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::Contestant;
+use super::{Contestant, ENVOY, joined};
 use crate::support::client::{Answer, Client};
 use crate::support::keyring::Key;
 use crate::support::{Failure, pause};
@@ -37,9 +37,7 @@ pub(crate) fn does_the_job<S: Read + Write>(
         let answer = ask(&forged)?;
         expect(contestant, "a good key", answer.status == 200, &answer)?;
         let seen = answer.body.to_ascii_lowercase();
-        for (name, value) in
-            [("x-auth-user", &*key.user), ("x-auth-role", key.role), ("x-auth-key-id", &*key.id)]
-        {
+        for (name, value) in identity(contestant, key) {
             let line = format!("\r\n{name}: {}\r\n", value.to_ascii_lowercase());
             expect(contestant, name, seen.contains(&line), &answer)?;
         }
@@ -53,6 +51,18 @@ pub(crate) fn does_the_job<S: Read + Write>(
         expect(contestant, "no key or an unknown one", refused, &answer)?;
     }
     writes_its_log(contestant)
+}
+
+/// The headers that the upstream is to get. Envoy's filter names a client by one text, so it is asked for one header.
+fn identity(contestant: &Contestant, key: &Key) -> Vec<(&'static str, String)> {
+    match contestant.name {
+        ENVOY => vec![("x-auth-client", joined(key))],
+        _ => vec![
+            ("x-auth-user", key.user.clone()),
+            ("x-auth-role", key.role.to_owned()),
+            ("x-auth-key-id", key.id.clone()),
+        ],
+    }
 }
 
 /// Waits for the lines of what was asked: they may be buffered.

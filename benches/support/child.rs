@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, pause};
 
-/// How long a child may take until it listens: 10,000 keys are read in well under a second.
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a child may take until it listens: 10,000 keys are read in well under a second, a million takes some longer.
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long a child may take to end after SIGTERM, before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// How often a state that has no event to wait for is looked at.

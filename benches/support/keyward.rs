@@ -63,7 +63,7 @@ pub(crate) fn render(
     let lines = template.lines().filter(|line| !line.trim_start().starts_with(elsewhere));
     let text: String = lines.flat_map(|line| [line, "\n"]).collect();
     let text = text
-        .replace(here, "")
+        .replace(&format!("{here} "), "")
         .replace("@LISTEN@", &listen.to_string())
         .replace("@UPSTREAM@", &upstream.to_string())
         .replace("@PAIR@", &pair.unwrap_or(folder).display().to_string())

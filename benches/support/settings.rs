@@ -12,7 +12,12 @@ use super::Failure;
 
 /// Whether only a short run is asked for.
 pub(crate) fn smoke() -> bool {
-    env::var_os("SMOKE").is_some_and(|value| !value.is_empty() && value != "0")
+    flag("SMOKE")
+}
+
+/// Whether the variable `name` says yes.
+pub(crate) fn flag(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
 }
 
 /// The number in the variable `name`, from 1 to `max` (every bench is bounded in time), or `usual`.
@@ -24,13 +29,21 @@ pub(crate) fn number(name: &str, usual: u64, max: u64) -> Result<u64, Failure> {
     }
 }
 
-/// Keeps the figures: in the file that `RESULT` names, else in `benches/results/<bench>.json`.
+/// The file for the figures: the one that `RESULT` names, else `benches/results/<bench>.json`; none in a short run.
+pub(crate) fn path(bench: &str) -> Option<PathBuf> {
+    match env::var_os("RESULT") {
+        Some(path) => Some(PathBuf::from(path)),
+        None if smoke() => None,
+        None => {
+            let path = format!("benches/results/{bench}.json");
+            Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        }
+    }
+}
+
+/// Keeps the figures there.
 pub(crate) fn keep(bench: &str, figures: &Value) -> Result<(), Failure> {
-    let path = match env::var_os("RESULT") {
-        Some(path) => PathBuf::from(path),
-        None if smoke() => return Ok(()),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/results/{bench}.json")),
-    };
+    let Some(path) = path(bench) else { return Ok(()) };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

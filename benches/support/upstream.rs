@@ -1,6 +1,7 @@
 //! The service behind every proxy: one epoll loop that answers each GET with 100 bytes, or, on
-//! `/echo`, with the request head it received, or, on `/large`, with 1 MiB. It takes as little of the load core as
-//! HTTP allows, and never waits for a slow reader. A POST is never answered: nobody here sends the end of a body.
+//! `/echo`, with the request head it received, or, on `/medium` and `/large`, with 16 KiB and 1 MiB. It takes as
+//! little of the load core as HTTP allows, and never waits for a slow reader. A POST is never answered: nobody here
+//! sends the end of a body.
 
 use std::io::{self, Read, Write};
 use std::net;
@@ -18,7 +19,9 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\
     \r\n\
     {\"order\":42,\"state\":\"shipped\",\"lines\":[{\"item\":\"A-1007\",\"count\":2},\
     {\"item\":\"B-2213\",\"count\":1}]}   \n";
-/// What asks for a large answer, and its body.
+/// What asks for larger answers, and their body, of which `/medium` is a part.
+const MEDIUM: &[u8] = b"GET /medium";
+const MEDIUM_BYTES: usize = 16 * 1024;
 const LARGE: &[u8] = b"GET /large";
 static LARGE_BODY: [u8; 1024 * 1024] = [0; 1024 * 1024];
 /// What asks for the head back instead.
@@ -135,14 +138,20 @@ impl Connection {
                 let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
                 self.stream.write_all(&[answer.as_bytes(), head].concat())?;
             } else if head.starts_with(LARGE) {
-                let length = LARGE_BODY.len();
-                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-                self.stream.write_all(answer.as_bytes())?;
-                self.unsent = &LARGE_BODY;
+                self.begin_large(&LARGE_BODY)?;
+            } else if head.starts_with(MEDIUM) {
+                self.begin_large(&LARGE_BODY[..MEDIUM_BYTES])?;
             } else if !head.starts_with(UPLOAD) {
                 self.stream.write_all(ANSWER)?;
             }
         }
+        Ok(())
+    }
+
+    fn begin_large(&mut self, body: &'static [u8]) -> io::Result<()> {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        self.stream.write_all(answer.as_bytes())?;
+        self.unsent = body;
         Ok(())
     }
 

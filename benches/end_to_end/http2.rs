@@ -4,13 +4,14 @@
 //! but knows each block from the beginning, so that a request costs the load core next to nothing. Reads what proxies
 //! answer to it; anything else is an error.
 
+use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::cases::STREAMS;
 use crate::generator::{Requests, Stream};
+use crate::latencies::Latencies;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEAD_BYTES: usize = 9;
@@ -26,10 +27,11 @@ const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// SETTINGS_ENABLE_PUSH = 0.
-const NO_PUSH: [u8; 6] = [0, 2, 0, 0, 0, 0];
-/// All that a connection's window can be raised by: what is read here needs no updates.
+/// SETTINGS_ENABLE_PUSH = 0, and a window for each stream that no answer fills (SETTINGS_INITIAL_WINDOW_SIZE).
+const OUR_SETTINGS: [u8; 12] = [0, 2, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
+/// All that a connection's window can be raised by at its beginning, and by how much later, whenever so much was read.
 const WINDOW: u32 = (1 << 31) - 1 - 65_535;
+const WINDOW_PART: u32 = 1 << 30;
 
 /// The codes of RFC 7541 Appendix B for what keys are made of: they are canonical, so that the first code of a length,
 /// and the characters in order, are all there is to know.
@@ -76,14 +78,21 @@ fn huffman(text: &str) -> Vec<u8> {
 pub(crate) struct Http2 {
     stream: Box<dyn Stream>,
     requests: Requests,
+    /// How many streams are busy at once.
+    streams: usize,
     body_bytes: usize,
     next_stream: u32,
+    /// When the request of each open stream was made.
+    asked: HashMap<u32, Instant>,
+    latencies: Option<Latencies>,
     /// What came and was not read yet; what goes out next.
     received: Vec<u8>,
     outgoing: Vec<u8>,
     /// Answers that have ended, and the bytes of all bodies.
     answers: u64,
     all_body_bytes: u64,
+    /// What was read of the connection's window and not given back.
+    taken: u32,
 }
 
 impl Http2 {
@@ -91,20 +100,25 @@ impl Http2 {
     pub(crate) async fn begin(
         stream: Box<dyn Stream>,
         requests: Requests,
+        streams: usize,
         path: &str,
         body_bytes: usize,
     ) -> io::Result<Http2> {
         let mut http = Http2 {
             stream,
             requests,
+            streams,
             body_bytes,
             next_stream: 1,
+            asked: HashMap::with_capacity(2 * streams),
+            latencies: None,
             received: Vec::new(),
             outgoing: PREFACE.to_vec(),
             answers: 0,
             all_body_bytes: 0,
+            taken: 0,
         };
-        push_frame(&mut http.outgoing, SETTINGS, 0, 0, &[&NO_PUSH]);
+        push_frame(&mut http.outgoing, SETTINGS, 0, 0, &[&OUR_SETTINGS]);
         push_frame(&mut http.outgoing, WINDOW_UPDATE, 0, 0, &[&WINDOW.to_be_bytes()]);
         // Literals that are added to the table (RFC 7541 §6.2.1), under names of the static one.
         let mut block = vec![0x82, 0x87]; // :method: GET, :scheme: https
@@ -118,14 +132,12 @@ impl Http2 {
         Ok(http)
     }
 
-    /// Keeps all streams busy until the deadline; the number of good answers.
-    pub(crate) async fn run(mut self, deadline: Instant) -> io::Result<u64> {
-        let before = self.answers;
-        for _ in 0..STREAMS {
-            self.push_known_request();
-        }
-        self.exchange(STREAMS, |now| now < deadline).await?;
-        Ok(self.answers - before)
+    /// Keeps all streams busy until the deadline.
+    pub(crate) async fn run(mut self, deadline: Instant, latencies: Latencies) -> io::Result<()> {
+        self.latencies = Some(latencies);
+        let (streams, now) = (self.streams, Instant::now());
+        (0..streams).for_each(|_| self.push_known_request(now));
+        self.exchange(streams, |now| now < deadline).await
     }
 
     /// Sends what is to go out and reads, until no stream is `open`; one that ends is followed by another while `goes_on`.
@@ -141,8 +153,9 @@ impl Http2 {
                 self.outgoing.clear();
             }
             let ended = self.receive().await?;
-            match goes_on(Instant::now()) {
-                true => (0..ended).for_each(|_| self.push_known_request()),
+            let now = Instant::now();
+            match goes_on(now) {
+                true => (0..ended).for_each(|_| self.push_known_request(now)),
                 false => open -= ended,
             }
         }
@@ -153,7 +166,8 @@ impl Http2 {
     }
 
     /// A request that refers to the fields of the first: entries 62 to 65, the newest first.
-    fn push_known_request(&mut self) {
+    fn push_known_request(&mut self, now: Instant) {
+        self.asked.insert(self.next_stream, now);
         self.push_request(&[0x82, 0x87, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62]);
     }
 
@@ -173,11 +187,17 @@ impl Http2 {
         let received = std::mem::take(&mut self.received);
         let (mut rest, mut ended) = (&received[..], 0);
         while let Some((head, after)) = rest.split_first_chunk::<FRAME_HEAD_BYTES>() {
-            let [high, middle, low, kind, flags, ..] = *head;
+            let [high, middle, low, kind, flags, stream @ ..] = *head;
             let length = u32::from_be_bytes([0, high, middle, low]) as usize;
             let Some((payload, after)) = after.split_at_checked(length) else { break };
             rest = after;
-            ended += usize::from(self.handle(kind, flags, payload)?);
+            if self.handle(kind, flags, payload)? {
+                ended += 1;
+                let asked = self.asked.remove(&u32::from_be_bytes(stream));
+                if let (Some(latencies), Some(asked)) = (&self.latencies, asked) {
+                    latencies.record(asked);
+                }
+            }
         }
         let read = received.len() - rest.len();
         self.received = received;
@@ -186,10 +206,21 @@ impl Http2 {
         Ok(ended)
     }
 
+    /// Counts bytes of a body, and gives the connection's window back in large pieces.
+    fn take(&mut self, count: usize) {
+        self.all_body_bytes += count as u64;
+        self.taken += count as u32;
+        if self.taken >= WINDOW_PART {
+            let part = WINDOW_PART.to_be_bytes();
+            push_frame(&mut self.outgoing, WINDOW_UPDATE, 0, 0, &[&part]);
+            self.taken -= WINDOW_PART;
+        }
+    }
+
     /// Handles one frame; whether its stream has ended.
     fn handle(&mut self, kind: u8, flags: u8, payload: &[u8]) -> io::Result<bool> {
         match kind {
-            DATA if flags & !END_STREAM == 0 => self.all_body_bytes += payload.len() as u64,
+            DATA if flags & !END_STREAM == 0 => self.take(payload.len()),
             HEADERS if flags & !END_STREAM == END_HEADERS && is_200(payload) => {}
             SETTINGS if flags & ACK == 0 => push_frame(&mut self.outgoing, SETTINGS, ACK, 0, &[]),
             PING if flags & ACK == 0 => push_frame(&mut self.outgoing, PING, ACK, 0, &[payload]),

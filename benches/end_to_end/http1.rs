@@ -5,7 +5,6 @@ use std::io;
 use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::cases::Answer;
 use crate::generator::Stream;
 
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -31,14 +30,14 @@ pub(crate) fn request(path: &str, key: &str) -> Vec<u8> {
 }
 
 /// How many bytes are worth reading at once.
-pub(crate) fn buffer_bytes(answer: &Answer) -> usize {
-    HEAD_BYTES_MAX + answer.body_bytes.min(PART_BYTES)
+pub(crate) fn buffer_bytes(body_bytes: usize) -> usize {
+    HEAD_BYTES_MAX + body_bytes.min(PART_BYTES)
 }
 
 impl Http1 {
-    pub(crate) fn new(stream: Box<dyn Stream>, answer: &Answer) -> Http1 {
-        let buffer = vec![0; buffer_bytes(answer)];
-        Http1 { stream, buffer, body_bytes: answer.body_bytes }
+    pub(crate) fn new(stream: Box<dyn Stream>, body_bytes: usize) -> Http1 {
+        let buffer = vec![0; buffer_bytes(body_bytes)];
+        Http1 { stream, buffer, body_bytes }
     }
 
     /// Sends `request`; an error unless the whole of a good answer comes.
