@@ -256,17 +256,24 @@ impl InFlight {
         self.next_expiry_unix_s.set(to_come.min());
     }
 
-    /// What is new of each key since the last time. Lets go of those that are not in use.
+    /// What is new of each key since the last time. Lets go of those that were not used since.
     pub(super) fn report(&self) -> Vec<Report> {
         let now = Timestamp::now();
         let mut reports = Vec::new();
-        let mut is_in_use = |key: &Rc<KeyInUse>| {
-            reports.extend(key.report(now));
-            key.requests.get() > 0
+        let mut was_used = |key: &Rc<KeyInUse>| {
+            let report = key.report(now);
+            let is_new = report.is_some();
+            reports.extend(report);
+            is_new
         };
+        let is_in_flight = |key: &Rc<KeyInUse>| key.requests.get() > 0;
         let keys = &mut *self.keys.borrow_mut();
-        keys.current.retain(|_, key| is_in_use(key));
-        keys.replaced.retain(is_in_use);
+        // Whoever asks again and again is not to be made anew each time: that is ten reads of memory.
+        keys.current.retain(|_, key| was_used(key) || is_in_flight(key));
+        keys.replaced.retain(|key| {
+            was_used(key);
+            is_in_flight(key)
+        });
         reports
     }
 
