@@ -32,8 +32,9 @@ build: ## Build quickly, for a try: target/release/keyward
 	cargo build --locked --release
 
 # The compiler is told what a proxy does most (profile-guided optimization): our own load, over every protocol and with
-# large answers, is run against a program that counts. It takes a tenth of the CPU time of a request away. All of it has folders of its own:
-# benches and tests build with more features of what we depend on, and what was counted does not fit their program.
+# large answers, is run against a program that counts. It takes a tenth of the CPU time of a request away. All of it has
+# folders of its own: benches and tests build with more features of what we depend on, and what was counted does not fit
+# their program.
 PRODUCTION := $(CURDIR)/target/production
 COUNTING   := $(PRODUCTION)/counting
 PROFILE    := $(PRODUCTION)/keyward.profdata

@@ -21,10 +21,8 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConnection, StreamOwned};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
@@ -83,10 +81,9 @@ fn compare() -> Result<(), Failure> {
         for contestant in job.start(&[KEYWARD, NGINX, HAPROXY], &options)? {
             let bytes = match pair {
                 None => measure(&contestant, &keys, connections, Ok)?,
-                Some(_) => measure(&contestant, &keys, connections, |socket| {
-                    let session = ClientConnection::new(Arc::clone(&client), tls::host());
-                    Ok(StreamOwned::new(session.map_err(io::Error::other)?, socket))
-                })?,
+                Some(_) => {
+                    measure(&contestant, &keys, connections, |socket| tls::over(&client, socket))?
+                }
             };
             let verdict = match (contestant.name, protocol) {
                 (KEYWARD, "clear") if bytes <= TARGET_BYTES => "  met",

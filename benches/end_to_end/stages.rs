@@ -2,12 +2,9 @@
 
 use std::env;
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustls::{ClientConnection, StreamOwned};
 use tempfile::TempDir;
 
 use crate::cases::{ALL, Case, DIRECT, RELAY, Stage};
@@ -123,10 +120,7 @@ fn verify(contestant: &Contestant, stage: Stage, keys: &[Key], pair: &Path) -> R
         return verify::does_the_job(contestant, keys, Ok);
     }
     let client = tls::client(pair, b"http/1.1", false)?;
-    verify::does_the_job(contestant, keys, |socket| {
-        let session = ClientConnection::new(Arc::clone(&client), tls::host());
-        Ok(StreamOwned::new(session.map_err(io::Error::other)?, socket))
-    })
+    verify::does_the_job(contestant, keys, |socket| tls::over(&client, socket))
 }
 
 fn direct(upstream: SocketAddr) -> Contestant {

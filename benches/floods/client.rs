@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::support::client::Client;
@@ -164,8 +164,7 @@ impl Turn<'_> {
     fn connect(&self) -> io::Result<Client<Box<dyn Stream>>> {
         Client::connect(self.address, |socket: TcpStream| -> io::Result<Box<dyn Stream>> {
             let Some(tls) = &self.tls else { return Ok(Box::new(socket)) };
-            let session = ClientConnection::new(Arc::clone(tls), tls::host());
-            Ok(Box::new(StreamOwned::new(session.map_err(io::Error::other)?, socket)))
+            Ok(Box::new(tls::over(tls, socket)?))
         })
     }
 

@@ -7,7 +7,7 @@
 //! requests were due, and their ratio; beside it that of requests which go to the upstream without a proxy, which tells
 //! what the flood does to the load core. The flood has begun two seconds before.
 //!
-//! All are offered the same: pieces are paced, and a hostile connection that the proxy closes comes back after a second.
+//! All are offered the same: pieces are paced, and a hostile connection that the proxy closes comes back after a second or two.
 //! HTTP/2 is over TLS, as nginx and HAProxy take it beside HTTP/1.1 on one port.
 //!
 //! `cargo bench --bench floods`; `ROUNDS` (3), `SECONDS` (3) for each phase, `CONNECTIONS` (1000), `ONLY=keyward,nginx`,
@@ -34,10 +34,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rustls::{ClientConnection, StreamOwned};
 
 use cases::Flood;
 use part::Part;
@@ -143,10 +140,7 @@ fn compare() -> Result<(), Failure> {
     }
     let client = tls::client(&pair, b"http/1.1", false)?;
     for contestant in &over_tls {
-        verify::does_the_job(contestant, &keys, |socket| {
-            let session = ClientConnection::new(Arc::clone(&client), tls::host());
-            Ok(StreamOwned::new(session.map_err(io::Error::other)?, socket))
-        })?;
+        verify::does_the_job(contestant, &keys, |socket| tls::over(&client, socket))?;
     }
     let (settings, keys) = (&settings, keys.as_slice());
     let stage = Stage { settings, keys, key_file: &key_file, pair: &pair, upstream };

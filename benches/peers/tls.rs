@@ -5,7 +5,8 @@
 //! what it has signed: what the load needs not do, it leaves to the contestants' core.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+};
 
 use crate::support::Failure;
 
@@ -70,6 +73,16 @@ pub(crate) fn client(
         false => Resumption::disabled(),
     };
     Ok(Arc::new(client))
+}
+
+/// A session of `client` over a connection, for whoever reads and writes without a runtime; hands are shaken with the first
+/// bytes.
+pub(crate) fn over(
+    client: &Arc<ClientConfig>,
+    socket: TcpStream,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let session = ClientConnection::new(Arc::clone(client), host()).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(session, socket))
 }
 
 /// Takes this one certificate, whatever it has signed.
