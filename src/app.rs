@@ -19,7 +19,7 @@ use self::signals::Signals;
 use crate::admin::{self, Admin};
 use crate::config::{self, AccessLog as Access, Config, LogFormat, OnOverflow, UsageFile as Kept};
 use crate::diagnostics::Report;
-use crate::keys::store::LoadedKeys;
+use crate::keys::table::KeyTable;
 use crate::panics;
 use crate::reload::request::{self, Requests};
 use crate::reload::{self, Loaded, Reloader};
@@ -93,11 +93,11 @@ impl App {
         let log = access_log(&config.log)?;
         let Kept { path, interval } = &config.keys.usage;
         let (usage, reports, recorder) = recorder::start(path.as_deref(), *interval)?;
-        let (count, routes) = (keys.records.len(), config.routes.routes().len());
+        let (count, routes) = (keys.table.len(), config.routes.routes().len());
         let mut sockets = Listeners::new(handed_over.unwrap_or_default())?;
         let for_admin = config.admin.as_ref().map(|admin| sockets.listen(admin.listen));
         let for_admin = for_admin.transpose()?;
-        if counts_days(&config, &keys) {
+        if counts_days(&config, &keys.table) {
             // What was kept of today counts from the first request on.
             runtime.block_on(usage.settle());
         }
@@ -179,11 +179,7 @@ impl App {
                 admin.iter().for_each(Admin::ending);
                 timeouts.shutdown
             }
-            End::Succeeded => {
-                // The next one has the same socket, and what is changed there is in force.
-                admin.iter().for_each(Admin::close);
-                timeouts.takeover
-            }
+            End::Succeeded => timeouts.takeover,
         };
         let cut = runtime.block_on(async {
             let workers = server.control();
@@ -268,7 +264,7 @@ async fn control(
             () = signals.end.recv() => return End::Asked,
             () = panics::vital_thread_fell() => return End::Fell,
             _ = signals.upgrade.recv() => begin(&mut handover, listening),
-            outcome = outcome(&mut handover) => match outcome.and_then(succeed) {
+            outcome = outcome(&mut handover) => match outcome.and_then(|successor| succeed(successor, listening)) {
                 Ok(()) => return End::Succeeded,
                 Err(error) => {
                     handover = None;
@@ -331,19 +327,21 @@ async fn outcome(handover: &mut Option<Handover>) -> io::Result<Successor> {
 }
 
 /// Leaves everything new to `successor`.
-fn succeed(successor: Successor) -> io::Result<()> {
+fn succeed(successor: Successor, listening: &Listening<'_>) -> io::Result<()> {
     let pid = successor.pid();
     successor.go()?;
+    // It has the same socket, and what is changed there is in force.
+    listening.admin.iter().for_each(|admin| admin.close());
     systemd::succeeded_by(pid);
     tracing::info!(pid, "a new process has taken over; requests in flight end here");
     Ok(())
 }
 
 /// Whether the requests of a day are limited for any key.
-fn counts_days(config: &Config, keys: &LoadedKeys) -> bool {
-    let of_keys = keys.records.iter().map(|record| record.limits);
+fn counts_days(config: &Config, keys: &KeyTable) -> bool {
+    let of_keys = keys.identities().filter_map(|identity| identity.quota());
     let of_roles = config.roles.iter().map(|role| role.limits());
-    of_roles.chain(of_keys).any(|limits| limits.daily.is_some())
+    of_roles.chain(of_keys.map(|quota| quota.limits())).any(|limits| limits.daily.is_some())
 }
 
 fn access_log(log: &config::Log) -> io::Result<AccessLog> {

@@ -115,8 +115,6 @@ pub struct Shared {
     failures: Arc<Failures>,
     reloads: Reloads,
     meters: Arc<Meters>,
-    /// Whether snapshots keep the records of the keys: decided at the start, as whether there is an admin listener.
-    keeps_records: bool,
     /// Generations that requests may still have. Who lets go of one last frees all its keys, which takes longer than
     /// thousands of requests: that shall be no worker.
     retired: Mutex<Vec<Arc<Snapshot>>>,
@@ -178,8 +176,7 @@ impl Shared {
     /// Starts with generation 1.
     pub fn new(config: Config, keys: LoadedKeys, handshakes: Handshakes) -> Self {
         let endpoints = Registry::default();
-        let keeps_records = config.admin.is_some();
-        let first = Snapshot::new(config, keys, keeps_records, handshakes, &endpoints, 1);
+        let first = Snapshot::new(config, keys, handshakes, &endpoints, 1);
         let current = Arc::new(ArcSwap::from_pointee(first));
         Self {
             current,
@@ -187,7 +184,6 @@ impl Shared {
             failures: Arc::default(),
             reloads: Reloads::new(),
             meters: Arc::default(),
-            keeps_records,
             retired: Mutex::default(),
         }
     }
@@ -220,9 +216,7 @@ impl Shared {
     /// Swaps in a new generation and says its number. To be called by one thread only.
     pub fn replace(&self, config: Config, keys: LoadedKeys, handshakes: Handshakes) -> u64 {
         let generation = self.current.load().generation + 1;
-        let keeps_records = self.keeps_records;
-        let next =
-            Snapshot::new(config, keys, keeps_records, handshakes, &self.endpoints, generation);
+        let next = Snapshot::new(config, keys, handshakes, &self.endpoints, generation);
         let before = self.current.swap(Arc::new(next));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.reloads.took();
@@ -244,7 +238,6 @@ impl Snapshot {
     fn new(
         config: Config,
         keys: LoadedKeys,
-        keeps_records: bool,
         handshakes: Handshakes,
         registry: &Registry,
         generation: u64,
@@ -263,7 +256,7 @@ impl Snapshot {
         Self {
             generation,
             keys: keys.table,
-            records: if keeps_records { keys.records } else { Arc::default() },
+            records: keys.records,
             tls,
             admin_tls,
             upstreams: config.upstreams.iter().enumerate().map(upstream).collect(),

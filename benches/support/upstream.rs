@@ -9,6 +9,7 @@ use std::net;
 use memchr::memmem;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
 use slab::Slab;
 
 /// A whole answer: a head as an application server writes it and a body of 100 bytes.
@@ -50,6 +51,7 @@ pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
     let mut events = Events::with_capacity(1024);
     let mut connections = Slab::new();
     let mut buffer = vec![0; READ_BYTES];
+    let mut do_others_wait = false;
     loop {
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -57,7 +59,7 @@ pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
         }
         for event in &events {
             if event.token() == LISTENER {
-                accept_all(&listener, &poll, &mut connections)?;
+                do_others_wait = !accept_all(&listener, &poll, &mut connections)?;
                 continue;
             }
             let number = event.token().0;
@@ -66,20 +68,25 @@ pub(crate) fn serve(listener: net::TcpListener) -> io::Result<()> {
             };
             if connections.get_mut(number).is_some_and(is_over) {
                 connections.remove(number); // dropping the socket takes it out of epoll, too
+                if do_others_wait {
+                    do_others_wait = !accept_all(&listener, &poll, &mut connections)?;
+                }
             }
         }
     }
 }
 
+/// Whether all were accepted. If the process has no file descriptors left, the others wait until a connection ends.
 fn accept_all(
     listener: &TcpListener,
     poll: &Poll,
     connections: &mut Slab<Connection>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     loop {
         let mut stream = match listener.accept() {
             Ok((stream, _)) => stream,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => return Ok(false),
             Err(error) => return Err(error),
         };
         stream.set_nodelay(true)?;

@@ -100,6 +100,9 @@ fn check_readings(text: &str) {
     let records: Vec<KeyRecord> = entries.iter().map(|entry| entry.record.clone()).collect();
     let starts: Vec<usize> = entries.iter().map(|entry| entry.places.start).collect();
     assert_eq!((&quick.records[..], &quick.starts), (&records[..], &starts));
+    let (count, alone) = entries::one_by_one(text).expect("it was read before");
+    let alone: Option<Vec<KeyRecord>> = alone.collect();
+    assert_eq!((count, alone.as_deref()), (records.len(), Some(&records[..])));
     let memory = Memory::default();
     for _ in 0..2 {
         let known = entries::read(text, Some(&memory)).expect("it was read before");

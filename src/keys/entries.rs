@@ -78,19 +78,31 @@ pub struct Read {
 
 /// Reads `text` entry by entry, but none that `memory` knows. `None` if anything is odd about it: [`parse`] tells what.
 pub fn read(text: &str, memory: Option<&Memory>) -> Option<Read> {
-    let (before, pieces) = pieces::split(text);
-    let is_silent = DeTable::parse(before).ok()?.get_ref().is_empty();
-    let (starts, entries): (Vec<_>, Vec<_>) =
-        pieces.map(|piece| (piece.start, &text[piece])).unzip();
-    if !is_silent || entries.is_empty() {
-        return None;
-    }
+    let pieces = pieces(text)?;
+    let starts = pieces.iter().map(|piece| piece.start).collect();
+    let entries = pieces.into_iter().map(|piece| &text[piece]);
     let Some(memory) = memory else {
-        let records = entries.into_iter().map(record).collect::<Option<_>>()?;
+        let records = entries.map(record).collect::<Option<_>>()?;
         return Some(Read { records, starts, recalled: None });
     };
+    let entries: Vec<_> = entries.collect();
     let recalled = memory.read(&entries, record)?;
     Some(Read { records: Arc::clone(recalled.records()), starts, recalled: Some(recalled) })
+}
+
+/// The records in `text`, made one after the other, and how many there are. `None` where [`read`] has none; so is one
+/// that is not good.
+pub fn one_by_one(text: &str) -> Option<(usize, impl Iterator<Item = Option<KeyRecord>>)> {
+    let pieces = pieces(text)?;
+    Some((pieces.len(), pieces.into_iter().map(|piece| record(&text[piece]))))
+}
+
+/// Where the entries of `text` seem to be. `None` if there is none, or something else.
+fn pieces(text: &str) -> Option<Vec<Span>> {
+    let (before, pieces) = pieces::split(text);
+    let is_silent = DeTable::parse(before).ok()?.get_ref().is_empty();
+    let pieces: Vec<_> = pieces.collect();
+    (is_silent && !pieces.is_empty()).then_some(pieces)
 }
 
 /// Reads the one entry that `text` is.

@@ -15,7 +15,7 @@ use super::entries::{self, Entry, Read, Span};
 use super::format::{Hasher, KeyFormat};
 use super::mask::{mask, mask_fault};
 use super::memory::Memory;
-use super::table::{HashField, KeyTable, TableError, TableFault};
+use super::table::{Builder, HashField, KeyTable, TableError, TableFault};
 use crate::diagnostics::{Fault, Report, Source};
 use crate::identity::{RoleName, Roles};
 
@@ -26,6 +26,13 @@ pub struct LoadedKeys {
     pub records: Arc<[KeyRecord]>,
     /// The same keys, to be searched.
     pub table: KeyTable,
+}
+
+impl From<KeyTable> for LoadedKeys {
+    /// Without the records, of which most is in the table, and which take several times its memory.
+    fn from(table: KeyTable) -> Self {
+        Self { records: Arc::default(), table }
+    }
 }
 
 impl LoadedKeys {
@@ -48,10 +55,28 @@ pub fn load(
     roles: &Roles,
     hasher: &Hasher,
     format: &KeyFormat,
-    memory: Option<&Memory>,
+    memory: &Memory,
 ) -> Result<LoadedKeys, Report> {
-    let file = KeyFile { path, roles, hasher, format, memory };
+    let file = KeyFile { path, roles, hasher, format, memory: Some(memory) };
     file.check(&file.read()?)
+}
+
+/// Reads the key file at `path`, and keeps no more of it than requests are checked against.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn load_table(
+    path: &Path,
+    roles: &Roles,
+    hasher: &Hasher,
+    format: &KeyFormat,
+) -> Result<KeyTable, Report> {
+    let file = KeyFile { path, roles, hasher, format, memory: None };
+    let text = file.read()?;
+    match file.table_alone(&text) {
+        Some(table) => Ok(table),
+        None => file.check(&text).map(|keys| keys.table),
+    }
 }
 
 /// Where keys are kept, and what they are checked against.
@@ -129,6 +154,16 @@ impl KeyFile<'_> {
         Some(table)
     }
 
+    /// The table of the keys in `text`, of which there is never more than one record at a time: what is freed between
+    /// what stays would take as much memory as all of them. `None` if [`check`](Self::check) is to say what is wrong.
+    fn table_alone(&self, text: &str) -> Option<KeyTable> {
+        let (count, mut records) = entries::one_by_one(text)?;
+        let (hasher, format) = (self.hasher.clone(), self.format.clone());
+        let mut builder = Builder::new(count, self.roles, hasher, format);
+        records.try_for_each(|record| builder.add(&record?))?;
+        builder.finish()
+    }
+
     fn table(&self, records: &[KeyRecord]) -> Result<KeyTable, Vec<TableError>> {
         KeyTable::build(records, self.roles, self.hasher.clone(), self.format.clone())
     }
@@ -185,6 +220,7 @@ pub(super) fn closest_role(role: &RoleName, roles: &Roles) -> Option<RoleName> {
 #[cfg(test)]
 mod tests {
     use super::super::format::Prefix;
+    use super::super::table::Rejection;
     use super::*;
     use crate::identity::RoleDeclaration;
 
@@ -201,7 +237,10 @@ mod tests {
         let (hasher, format) = (Hasher::default(), KeyFormat::new(Prefix::new("kw").unwrap()));
         let path = Path::new("keys.toml");
         let file = KeyFile { path, roles: &roles, hasher: &hasher, format: &format, memory: None };
-        file.check(text).err().unwrap_or_default()
+        let checked = file.check(text);
+        let alone = file.table_alone(text);
+        assert!(checked.is_ok() || alone.is_none(), "a table is made of what has a fault: {text}");
+        checked.err().unwrap_or_default()
     }
 
     fn lines(text: &str) -> Vec<String> {
@@ -264,6 +303,40 @@ mod tests {
                 "keys.toml:27:8: key_a has one hash twice; remove one of them",
             ]
         );
+    }
+
+    #[test]
+    fn a_table_alone_is_the_one_beside_the_records() {
+        let declaration = RoleDeclaration {
+            name: RoleName::new("viewer").unwrap(),
+            inherits: Vec::new(),
+            admin: Default::default(),
+            limits: Default::default(),
+        };
+        let (roles, folder) = (Roles::new(&[declaration]).unwrap(), tempfile::tempdir().unwrap());
+        let (hasher, format) = (Hasher::default(), KeyFormat::new(Prefix::new("kw").unwrap()));
+        let path = folder.path().join("keys.toml");
+        let old = Hasher::default().digest(b"key_0");
+        let rotated =
+            format!("previous_hash = \"{old}\"\nprevious_expires_at = 2036-01-01T00:00:00Z\n");
+        let text = [
+            key("key_a", "daily = 7\n"),
+            key("key_b", "enabled = false\n"),
+            key("key_c", &rotated),
+        ];
+        fs::write(&path, text.concat()).unwrap();
+        let alone = load_table(&path, &roles, &hasher, &format).unwrap();
+        let whole = load(&path, &roles, &hasher, &format, &Memory::default()).unwrap();
+        assert_eq!((alone.len(), whole.records.len()), (3, 3));
+        for secret in ["key_a", "key_b", "key_c", "key_0", "key_d"] {
+            let digest = *hasher.digest(secret.as_bytes()).as_bytes();
+            let found = |table: &KeyTable| {
+                let found = table.lookup_digest(&digest, 0)?;
+                let identity = format!("{:?}", found.identity());
+                Ok::<_, Rejection>((identity, found.expires_unix_s(), found.is_previous()))
+            };
+            assert_eq!(found(&alone), found(&whole.table), "{secret}");
+        }
     }
 
     #[test]

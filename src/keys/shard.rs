@@ -70,6 +70,11 @@ impl Shard {
         Self { slots: slots.into(), pilots: pilots.into() }
     }
 
+    /// All entries, in no order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().flatten()
+    }
+
     /// The entry of `digest`. Bucket and place only say where it would be: whether it is there, all 256 bits
     /// decide, in constant time.
     pub(super) fn find(&self, digest: &[u8; 32]) -> Option<&Entry> {

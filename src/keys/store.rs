@@ -29,7 +29,7 @@ use crate::limit::requests::RequestLimits;
 use crate::scopes::Scopes;
 
 pub use super::durable::FileError;
-pub use super::file::{LoadedKeys, load};
+pub use super::file::{LoadedKeys, load, load_table};
 pub use super::refusal::{AddFault, StoreError};
 
 /// Random characters of a key id; 47 bits, and a new id that is taken is drawn again.

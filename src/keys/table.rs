@@ -5,17 +5,20 @@
 //!
 //! Never here: key material, files, or what a role may do.
 
+mod faults;
+
 use std::collections::{HashMap, HashSet};
-use std::fmt::{self, Display, Formatter};
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::KeyRecord;
-use super::format::{Digest, Hasher, KEY_MAX_BYTES, KeyFormat, Scheme};
+use super::format::{Digest, Hasher, KEY_MAX_BYTES, KeyFormat};
 use super::shard::{self, Entry, Shard};
-use crate::identity::{Identity, KeyId, Roles};
+use crate::identity::{Identity, Roles};
 use crate::limit::quota::Quota;
 use crate::limit::requests::RequestLimits;
+
+pub use faults::{HashField, TableError, TableFault};
 
 /// Keys a shard holds on average: few enough to make one anew in a fraction of a millisecond, and enough that
 /// the list of the shards of a million keys stays in the cache.
@@ -36,75 +39,6 @@ pub enum Rejection {
     /// The key's time is over.
     Expired,
 }
-
-/// Which digest of a record an error is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HashField {
-    /// `hash`
-    Current,
-    /// `previous_hash`
-    Previous,
-}
-
-/// A record that cannot be part of a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableError {
-    /// The record's place among those given.
-    pub record: usize,
-    /// The record's id.
-    pub id: KeyId,
-    /// What is wrong with it.
-    pub fault: TableFault,
-}
-
-/// What is wrong with a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TableFault {
-    /// An earlier record has the same id.
-    DuplicateId,
-    /// An earlier digest, of this record or of another, is the same.
-    DuplicateHash {
-        /// Which digest of this record.
-        field: HashField,
-        /// The id of the record that has it too.
-        earlier: KeyId,
-    },
-    /// The record's role is not declared.
-    UnknownRole,
-    /// The digest was made by another scheme than the configuration's: it could never match.
-    Scheme {
-        /// Which digest.
-        field: HashField,
-        /// The scheme the configuration asks for.
-        expected: Scheme,
-    },
-}
-
-impl Display for TableError {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let id = &self.id;
-        match &self.fault {
-            TableFault::DuplicateId => write!(f, "two keys have the id {id}"),
-            TableFault::DuplicateHash { earlier, .. } if earlier == id => {
-                write!(f, "{id} has one hash twice")
-            }
-            TableFault::DuplicateHash { earlier, .. } => {
-                write!(f, "{earlier} and {id} have one hash: they are the same key")
-            }
-            TableFault::UnknownRole => {
-                write!(f, "{id} has a role that the configuration does not declare")
-            }
-            TableFault::Scheme { expected: Scheme::Sha256, .. } => {
-                write!(f, "the hash of {id} was made with a pepper, and none is configured")
-            }
-            TableFault::Scheme { expected: Scheme::HmacSha256, .. } => {
-                write!(f, "the hash of {id} was made without the configured pepper")
-            }
-        }
-    }
-}
-
-impl std::error::Error for TableError {}
 
 /// Every key of one generation. A clone shares its shards.
 #[derive(Clone, Debug)]
@@ -127,45 +61,11 @@ impl KeyTable {
         hasher: Hasher,
         format: KeyFormat,
     ) -> Result<Self, Vec<TableError>> {
-        let mut shards = empty_shards(records.len());
-        let mut errors = Vec::new();
-        let mut ids = HashSet::with_capacity(records.len());
-        let mut quotas = Quotas::new();
-        let mut owners = HashMap::with_capacity(records.len());
-        for (record, key) in records.iter().enumerate() {
-            let mut report = |fault| errors.push(TableError { record, id: key.id.clone(), fault });
-            if !ids.insert(&key.id) {
-                report(TableFault::DuplicateId);
-            }
-            let Some(identity) = identity(key, roles, &mut quotas) else {
-                report(TableFault::UnknownRole);
-                continue;
-            };
-            for (field, digest, validity) in digests(key) {
-                let expected = hasher.scheme();
-                if digest.scheme() != expected {
-                    report(TableFault::Scheme { field, expected });
-                    continue;
-                }
-                let digest = digest.as_bytes();
-                if let Some(&earlier) = owners.get(digest) {
-                    let earlier = KeyId::clone(earlier);
-                    report(TableFault::DuplicateHash { field, earlier });
-                    continue;
-                }
-                owners.insert(digest, &key.id);
-                let is_previous = field == HashField::Previous;
-                let identity = Arc::clone(&identity);
-                let entry = Entry { digest: *digest, validity, identity, is_previous };
-                let shard = shard::shard(digest, shards.len());
-                shards[shard].push(entry);
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let shards = shards.into_iter().map(Shard::new).collect();
-        Ok(Self { shards, keys: records.len(), hasher, format })
+        let scheme = hasher.scheme();
+        let mut builder = Builder::new(records.len(), roles, hasher, format);
+        let is_good = records.iter().all(|key| builder.add(key).is_some());
+        let table = if is_good { builder.finish() } else { None };
+        table.ok_or_else(|| faults::faults(records, roles, scheme))
     }
 
     /// The table of `records`: at `changed` they are other than `removed`, which stood there when this one was built, with
@@ -215,13 +115,8 @@ impl KeyTable {
         let mut shards = self.shards.clone();
         for (shard, entries) in shards.iter_mut().zip(anew) {
             let Some(entries) = entries else { continue };
-            // Equal digests are in one shard, and those of the others have not changed.
-            let digests: HashSet<_> = entries.iter().map(|entry| &entry.digest).collect();
-            if digests.len() != entries.len() {
-                return None;
-            }
-            drop(digests);
-            *shard = Shard::new(entries);
+            // Those of the others have not changed.
+            *shard = distinct(entries)?;
         }
         Some(Self { shards, keys: records.len(), hasher, format })
     }
@@ -260,6 +155,11 @@ impl KeyTable {
         }
     }
 
+    /// Whom they stand for, once for each secret.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.shards.iter().flat_map(Shard::entries).map(|entry| &*entry.identity)
+    }
+
     /// The number of keys, disabled and expired ones among them.
     pub fn len(&self) -> usize {
         self.keys
@@ -269,6 +169,60 @@ impl KeyTable {
     pub fn is_empty(&self) -> bool {
         self.keys == 0
     }
+}
+
+/// Takes records one after the other, and holds on to none.
+pub(super) struct Builder<'a> {
+    roles: &'a Roles,
+    hasher: Hasher,
+    format: KeyFormat,
+    quotas: Quotas,
+    shards: Vec<Vec<Entry>>,
+    keys: usize,
+}
+
+impl<'a> Builder<'a> {
+    /// For as many as `keys`.
+    pub(super) fn new(keys: usize, roles: &'a Roles, hasher: Hasher, format: KeyFormat) -> Self {
+        let shards = empty_shards(keys);
+        Self { roles, hasher, format, quotas: Quotas::new(), shards, keys: 0 }
+    }
+
+    /// Takes one more; `None` if it cannot be part of any table with these roles.
+    pub(super) fn add(&mut self, key: &KeyRecord) -> Option<()> {
+        let identity = identity(key, self.roles, &mut self.quotas)?;
+        let count = self.shards.len();
+        for (field, digest, validity) in digests(key) {
+            if digest.scheme() != self.hasher.scheme() {
+                return None;
+            }
+            let (digest, identity) = (*digest.as_bytes(), Arc::clone(&identity));
+            let is_previous = field == HashField::Previous;
+            let entry = Entry { digest, validity, identity, is_previous };
+            self.shards[shard::shard(&digest, count)].push(entry);
+        }
+        self.keys += 1;
+        Some(())
+    }
+
+    /// Their table; `None` if two of them have an id or a digest in common.
+    pub(super) fn finish(self) -> Option<KeyTable> {
+        let Self { hasher, format, shards, keys, .. } = self;
+        let ids: HashSet<_> =
+            shards.iter().flatten().map(|entry| entry.identity.key_id()).collect();
+        if ids.len() != keys {
+            return None;
+        }
+        drop(ids);
+        let shards = shards.into_iter().map(distinct).collect::<Option<_>>()?;
+        Some(KeyTable { shards, keys, hasher, format })
+    }
+}
+
+/// The shard of `entries`, unless two have one digest. Equal digests are in one shard.
+fn distinct(entries: Vec<Entry>) -> Option<Shard> {
+    let digests = entries.iter().map(|entry| &entry.digest).collect::<HashSet<_>>().len();
+    (digests == entries.len()).then(|| Shard::new(entries))
 }
 
 /// A secret that lets somebody in.

@@ -45,7 +45,9 @@ pub struct Loaded {
 /// What is kept from one reload to the next.
 #[derive(Clone, Default)]
 struct Lasting {
-    /// Of the key file. It has every record, so it is empty unless keys are managed here.
+    /// Whether the records of the keys are wanted, beside their table; unless it is said, if keys are managed here.
+    keeps_records: Option<bool>,
+    /// Of the key file. It has every record, so it is empty unless they are wanted.
     keys: Memory,
     tickets: Tickets,
     /// Others than those of clients: a session that began there is none here.
@@ -86,7 +88,10 @@ impl Reloader {
     /// # Errors
     /// Every fault in them, and what is hardly meant.
     pub fn load(&mut self) -> Result<Loaded, Report> {
-        self.read()?.whole()
+        let loaded = self.read()?.whole()?;
+        // An admin listener is there from the start on, or never.
+        self.lasting.keeps_records.get_or_insert(loaded.config.admin.is_some());
+        Ok(loaded)
     }
 
     fn read(&mut self) -> Result<Parts, Report> {
@@ -131,7 +136,7 @@ impl Reloader {
                 for setting in needs_restart(&current.config, &config) {
                     tracing::warn!(setting, "changed, but takes effect at the next start only");
                 }
-                let (count, routes) = (keys.records.len(), config.routes.routes().len());
+                let (count, routes) = (keys.table.len(), config.routes.routes().len());
                 let generation = shared.replace(config, keys, handshakes);
                 tracing::info!(generation, keys = count, routes, "reloaded");
                 true
@@ -157,7 +162,8 @@ impl Reloader {
 /// # Errors
 /// Every fault in them, and what is hardly meant.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
-    read(path, &Lasting::default(), |_| {})?.whole()
+    let lasting = Lasting { keeps_records: Some(true), ..Lasting::default() };
+    read(path, &lasting, |_| {})?.whole()
 }
 
 /// Reads them, with the paths of the other files told before.
@@ -186,7 +192,8 @@ fn read(
 
 /// Reads the files that a configuration without faults names.
 fn read_others(config: Config, lasting: &Lasting) -> Result<Parts, Report> {
-    let memory = config.admin.is_some().then_some(&lasting.keys);
+    let keeps_records = lasting.keeps_records.unwrap_or(config.admin.is_some());
+    let memory = keeps_records.then_some(&lasting.keys);
     let keys = load_keys(&config.keys, &config.roles, memory);
     let now = Timestamp::now();
     let handshakes_of = |tls: Option<&Tls>, section, tickets| {
@@ -295,10 +302,14 @@ fn handshakes(
     })
 }
 
+/// With the records, if there is a `memory` for them.
 fn load_keys(keys: &Keys, roles: &Roles, memory: Option<&Memory>) -> Result<LoadedKeys, Report> {
     let hasher = Hasher::new(keys.pepper.clone());
     let format = KeyFormat::new(keys.prefix.clone());
-    store::load(&keys.store, roles, &hasher, &format, memory)
+    match memory {
+        Some(memory) => store::load(&keys.store, roles, &hasher, &format, memory),
+        None => store::load_table(&keys.store, roles, &hasher, &format).map(LoadedKeys::from),
+    }
 }
 
 /// Says every warning.
@@ -386,12 +397,8 @@ endpoints = [\"http://127.0.0.1:9\"]
     fn what_a_store_has_read_is_not_read_again() {
         let folder = folder();
         let path = folder.path().join("keyward.toml");
-        let mut reloader = Reloader::new(&path);
-        fs::write(&path, CONFIG).unwrap();
-        let forgotten = [load(&mut reloader).keys.records, load(&mut reloader).keys.records];
-        assert!(!Arc::ptr_eq(&forgotten[0], &forgotten[1]), "where no keys are managed");
-
         fs::write(&path, CONFIG.to_owned() + ADMIN).unwrap();
+        let mut reloader = Reloader::new(&path);
         let memory = reloader.key_memory();
         let Loaded { config, keys: before, .. } = load(&mut reloader);
         let (hasher, format) = (Hasher::default(), KeyFormat::new(config.keys.prefix.clone()));
@@ -410,6 +417,23 @@ endpoints = [\"http://127.0.0.1:9\"]
         assert_eq!(after.table.len(), 1);
         let read = store.load().unwrap_or_else(|report| panic!("{report}")).records;
         assert!(Arc::ptr_eq(&read, &after.records));
+    }
+
+    #[test]
+    fn records_are_kept_where_keys_are_managed_since_the_start() {
+        let folder = folder();
+        let path = folder.path().join("keyward.toml");
+        let with_admin = CONFIG.to_owned() + ADMIN;
+        for (first, then, expected) in [(CONFIG, &*with_admin, 0), (&with_admin, CONFIG, 2)] {
+            let mut reloader = Reloader::new(&path);
+            for config in [first, then] {
+                fs::write(&path, config).unwrap();
+                let keys = load(&mut reloader).keys;
+                assert_eq!((keys.records.len(), keys.table.len()), (expected, 2));
+            }
+        }
+        let for_people = super::load(&path).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(for_people.keys.records.len(), 2);
     }
 
     #[test]
