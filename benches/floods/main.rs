@@ -7,6 +7,8 @@
 //! requests were due, and their ratio; beside it that of requests which go to the upstream without a proxy, which tells
 //! what the flood does to the load core. The flood has begun two seconds before.
 //!
+//! Where others had part of the machine meanwhile (a hypervisor, too), both phases are measured again, a few times.
+//!
 //! All are offered the same: pieces are paced, and a hostile connection that the proxy closes comes back after a second or two.
 //! HTTP/2 is over TLS, as nginx and HAProxy take it beside HTTP/1.1 on one port.
 //!
@@ -38,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use cases::Flood;
 use part::Part;
-use peers::meter::Meter;
+use peers::meter::{self, Meter};
 use peers::options::{self, Options};
 use peers::{Contestant, HAPROXY, Job, KEYS, KEYWARD, NGINX, tls, verify};
 use support::keyring::Key;
@@ -51,6 +53,8 @@ const GRACE: Duration = Duration::from_secs(30);
 const ONSET: Duration = Duration::from_secs(2);
 /// How long a contestant has to let go of a flood before it is somebody else's turn.
 const REST: Duration = Duration::from_millis(300);
+/// How often phases are measured at most in a round that others disturb.
+const ATTEMPTS: u32 = 4;
 /// Connections that each contestant takes: the default of keyward.
 const ROOM: usize = 16_384;
 
@@ -160,10 +164,27 @@ fn compare() -> Result<(), Failure> {
 }
 
 impl Stage<'_> {
-    /// A phase without the flood, and one in it.
+    /// A phase without the flood, and one in it, until nobody disturbs them, or it was tried often enough: among a
+    /// thousand requests the ten slowest are those that had to wait for others of the machine.
     fn measure(&self, flood: &Flood, contestant: &Contestant) -> Result<Sample, Failure> {
+        let mut best = self.attempt(flood, contestant)?;
+        for _ in 1..if smoke() { 1 } else { ATTEMPTS } {
+            if meter::is_quiet(best.others_cores) {
+                break;
+            }
+            let again = self.attempt(flood, contestant)?;
+            if again.others_cores < best.others_cores {
+                best = again;
+            }
+        }
+        Ok(best)
+    }
+
+    fn attempt(&self, flood: &Flood, contestant: &Contestant) -> Result<Sample, Failure> {
         let context = |error| format!("{} in {}: {error}", contestant.name, flood.name);
+        let meter = Meter::start(contestant)?;
         let quiet = self.ask(flood, contestant).map_err(context)?;
+        let before = meter.stop()?;
         memory::forget_peak(contestant)?;
         let order = hostile::Order {
             flood: flood.name.to_owned(),
@@ -182,7 +203,8 @@ impl Stage<'_> {
         let memory_bytes = memory::peak_bytes(contestant)?;
         let hostile = hostile.end().map_err(context)?;
         pause(REST);
-        let (busy, others_cores) = (cost.cpu_ns as f64 / took_ns, cost.others_cores);
+        let busy = cost.cpu_ns as f64 / took_ns;
+        let others_cores = cost.others_cores.max(before.others_cores);
         Ok(Sample { quiet, flooded, hostile, memory_bytes, busy, others_cores })
     }
 

@@ -52,9 +52,14 @@ impl Meter<'_> {
     }
 }
 
+/// Whether the figures can be trusted if others had `cores`.
+pub(crate) fn is_quiet(cores: f64) -> bool {
+    cores <= QUIET_CORES
+}
+
 /// Why the figures cannot be trusted, if others had `cores` in the worst round.
 pub(crate) fn warning(cores: f64) -> Option<String> {
-    (cores > QUIET_CORES).then(|| {
+    (!is_quiet(cores)).then(|| {
         format!(
             "NOT A QUIET MACHINE: in a round, other processes had {cores:.2} cores. They fall on the\n\
              contestants unequally: neither the times nor the ratios are to be trusted.\n"

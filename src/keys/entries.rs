@@ -5,6 +5,7 @@
 
 mod limits;
 
+use std::io::{self, BufRead};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -78,31 +79,40 @@ pub struct Read {
 
 /// Reads `text` entry by entry, but none that `memory` knows. `None` if anything is odd about it: [`parse`] tells what.
 pub fn read(text: &str, memory: Option<&Memory>) -> Option<Read> {
-    let pieces = pieces(text)?;
-    let starts = pieces.iter().map(|piece| piece.start).collect();
-    let entries = pieces.into_iter().map(|piece| &text[piece]);
+    let (before, pieces) = pieces::split(text);
+    let (starts, entries): (Vec<_>, Vec<_>) =
+        pieces.map(|piece| (piece.start, &text[piece])).unzip();
+    if !is_silent(before) || entries.is_empty() {
+        return None;
+    }
     let Some(memory) = memory else {
-        let records = entries.map(record).collect::<Option<_>>()?;
+        let records = entries.into_iter().map(record).collect::<Option<_>>()?;
         return Some(Read { records, starts, recalled: None });
     };
-    let entries: Vec<_> = entries.collect();
     let recalled = memory.read(&entries, record)?;
     Some(Read { records: Arc::clone(recalled.records()), starts, recalled: Some(recalled) })
 }
 
-/// The records in `text`, made one after the other, and how many there are. `None` where [`read`] has none; so is one
-/// that is not good.
-pub fn one_by_one(text: &str) -> Option<(usize, impl Iterator<Item = Option<KeyRecord>>)> {
-    let pieces = pieces(text)?;
-    Some((pieces.len(), pieces.into_iter().map(|piece| record(&text[piece]))))
+/// Gives `take` one record in `text` after the other. `None` where [`read`] has none, and when `take` refuses one.
+pub fn one_by_one(
+    text: impl BufRead,
+    mut take: impl FnMut(&KeyRecord) -> Option<()>,
+) -> io::Result<Option<()>> {
+    let mut pieces = 0_usize;
+    let all = pieces::each(text, |piece| {
+        let piece = str::from_utf8(piece).ok()?;
+        pieces += 1;
+        match pieces {
+            1 => is_silent(piece).then_some(()),
+            _ => take(&record(piece)?),
+        }
+    });
+    all.map(|all| all.filter(|()| pieces > 1))
 }
 
-/// Where the entries of `text` seem to be. `None` if there is none, or something else.
-fn pieces(text: &str) -> Option<Vec<Span>> {
-    let (before, pieces) = pieces::split(text);
-    let is_silent = DeTable::parse(before).ok()?.get_ref().is_empty();
-    let pieces: Vec<_> = pieces.collect();
-    (is_silent && !pieces.is_empty()).then_some(pieces)
+/// Whether what stands before the first entry says nothing.
+fn is_silent(before: &str) -> bool {
+    DeTable::parse(before).is_ok_and(|document| document.get_ref().is_empty())
 }
 
 /// Reads the one entry that `text` is.

@@ -3,8 +3,8 @@
 //! Never here: changes to it, or a line of it that is shown without being masked.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,12 +72,14 @@ pub fn load_table(
     format: &KeyFormat,
 ) -> Result<KeyTable, Report> {
     let file = KeyFile { path, roles, hasher, format, memory: None };
-    let text = file.read()?;
-    match file.table_alone(&text) {
+    match file.table_alone() {
         Some(table) => Ok(table),
-        None => file.check(&text).map(|keys| keys.table),
+        None => file.check(&file.read()?).map(|keys| keys.table),
     }
 }
+
+/// Bytes of an entry, about: most have more.
+const ENTRY_BYTES: u64 = 160;
 
 /// Where keys are kept, and what they are checked against.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,10 @@ impl KeyFile<'_> {
     }
 
     fn read_text(&self) -> Result<String, Fault> {
+        self.open().and_then(|file| io::read_to_string(file).map_err(unreadable))
+    }
+
+    fn open(&self) -> Result<File, Fault> {
         // Asked of the name, not of the open file: opening a pipe would wait for its writer.
         let metadata = fs::metadata(self.path).map_err(unreadable)?;
         if !metadata.is_file() {
@@ -110,7 +116,7 @@ impl KeyFile<'_> {
             let fault = Fault::whole("every user of this machine may write the key file");
             return Err(fault.with_help(format!("chmod 600 {}", self.path.display())));
         }
-        fs::read_to_string(self.path).map_err(unreadable)
+        File::open(self.path).map_err(unreadable)
     }
 
     /// The keys in `text`, if it has no fault.
@@ -154,13 +160,19 @@ impl KeyFile<'_> {
         Some(table)
     }
 
-    /// The table of the keys in `text`, of which there is never more than one record at a time: what is freed between
-    /// what stays would take as much memory as all of them. `None` if [`check`](Self::check) is to say what is wrong.
-    fn table_alone(&self, text: &str) -> Option<KeyTable> {
-        let (count, mut records) = entries::one_by_one(text)?;
+    /// The table of the keys in the file, whose text is never in memory as a whole, for that takes as much as the table.
+    /// `None` if [`check`](Self::check) is to say what is wrong.
+    fn table_alone(&self) -> Option<KeyTable> {
+        let file = self.open().ok()?;
+        let about = file.metadata().ok()?.len() / ENTRY_BYTES;
+        self.table_of_each(BufReader::with_capacity(64 * 1024, file), about as usize)
+    }
+
+    /// The same of `text` with `about` so many keys.
+    fn table_of_each(&self, text: impl BufRead, about: usize) -> Option<KeyTable> {
         let (hasher, format) = (self.hasher.clone(), self.format.clone());
-        let mut builder = Builder::new(count, self.roles, hasher, format);
-        records.try_for_each(|record| builder.add(&record?))?;
+        let mut builder = Builder::new(about, self.roles, hasher, format);
+        entries::one_by_one(text, |record| builder.add(record)).ok()??;
         builder.finish()
     }
 
@@ -238,7 +250,7 @@ mod tests {
         let path = Path::new("keys.toml");
         let file = KeyFile { path, roles: &roles, hasher: &hasher, format: &format, memory: None };
         let checked = file.check(text);
-        let alone = file.table_alone(text);
+        let alone = file.table_of_each(text.as_bytes(), 1);
         assert!(checked.is_ok() || alone.is_none(), "a table is made of what has a fault: {text}");
         checked.err().unwrap_or_default()
     }

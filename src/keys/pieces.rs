@@ -5,6 +5,7 @@
 //!
 //! Never here: what an entry says.
 
+use std::io::{self, BufRead};
 use std::iter;
 use std::ops::Range;
 
@@ -25,6 +26,28 @@ pub(super) fn split(text: &str) -> (&str, impl Iterator<Item = Range<usize>>) {
     (&text[..first.unwrap_or(text.len())], pieces)
 }
 
+/// Gives `take` the same parts of a text that is never in memory as a whole: what stands before the first entry, then
+/// each that seems to be one. `None` as soon as `take` refuses one.
+pub(super) fn each(
+    mut text: impl BufRead,
+    mut take: impl FnMut(&[u8]) -> Option<()>,
+) -> io::Result<Option<()>> {
+    let mut piece = Vec::new();
+    loop {
+        let line = piece.len();
+        let is_over = text.read_until(b'\n', &mut piece)? == 0;
+        if is_over || piece[line..].starts_with(HEADER.as_bytes()) {
+            if take(&piece[..line]).is_none() {
+                return Ok(None);
+            }
+            piece.drain(..line);
+        }
+        if is_over {
+            return Ok(Some(()));
+        }
+    }
+}
+
 /// Where the next line begins behind `at` that begins an entry.
 fn next(text: &str, at: usize) -> Option<usize> {
     let line = memmem::find(&text.as_bytes()[at..], b"\n[[keys]]")?;
@@ -41,6 +64,13 @@ mod tests {
             let (before, pieces) = split(text);
             let pieces: Vec<_> = pieces.map(|piece| &text[piece]).collect();
             assert_eq!((before, pieces.as_slice()), (head, expected), "{text:?}");
+            let mut parts = Vec::new();
+            let all = each(text.as_bytes(), |part| {
+                parts.push(String::from_utf8_lossy(part).into_owned());
+                Some(())
+            });
+            assert_eq!(all.unwrap(), Some(()));
+            assert_eq!(parts, [&[head], expected].concat(), "{text:?}");
         };
         check("", "", &[]);
         check("keys = []\n", "keys = []\n", &[]);
