@@ -19,12 +19,13 @@ use std::time::Instant;
 use ::keyward::config::Config;
 use ::keyward::diagnostics::Report;
 use ::keyward::identity::{Label, RoleName, UserName};
+use ::keyward::keys::KeyRecord;
 use ::keyward::keys::actor::{Actor, Way};
 use ::keyward::keys::change::{Change, Rotation};
 use ::keyward::keys::format::{Hasher, KeyFormat};
 use ::keyward::keys::memory::Memory;
 use ::keyward::keys::store::{Adding, LoadedKeys, NewKey, Run, Store, Terms, Which};
-use ::keyward::keys::table::KeyTable;
+use ::keyward::keys::table::{KeyTable, Rejection};
 use ::keyward::reload::{Loaded, Reloader};
 use mimalloc::MiMalloc;
 use serde_json::json;
@@ -91,21 +92,23 @@ impl Round {
             Some((reloader, memory)) => (reloader, Some(memory)),
             None => (&mut new, None),
         };
-        let (load_ms, Loaded { config, keys, .. }) = timed(|| load(reloader))?;
+        let (load_ms, Loaded { config, .. }) = timed(|| load(reloader))?;
         let keyring = Keyring::of(&config, memory);
+        let keys = keyring.store().load().map_err(told)?;
         let (table_ms, table) = timed(|| keyring.table(&keys))?;
         let (free_ms, ()) = timed(|| {
             drop(table);
             Ok(())
         })?;
         let place = usize::try_from(round)? * 7919 % keys.records.len();
-        let id = &keys.records[place].id;
+        let KeyRecord { id, hash, .. } = &keys.records[place];
         let which = Which::Exactly(id);
 
         let (disable_ms, ()) = timed(|| keyring.change(which, &Change::Disable { reason: None }))?;
         let (reload_ms, reloaded) = timed(|| load(reloader))?;
-        if reloaded.keys.records[place].enabled {
-            return Err("a key is enabled that was disabled".into());
+        let found = reloaded.keys.table.lookup_digest(hash.as_bytes(), 0);
+        if found.err() != Some(Rejection::Disabled) {
+            return Err("a key is not disabled that was".into());
         }
         let (create_ms, ()) = timed(|| keyring.create(&format!("made in round {round}")))?;
         let hash = keyring.hasher.digest(format!("rotated in round {round}").as_bytes());
@@ -177,7 +180,11 @@ impl<'a> Keyring<'a> {
 }
 
 fn load(reloader: &mut Reloader) -> Result<Loaded, Failure> {
-    reloader.load().map_err(|report: Report| report.lines().collect::<Vec<_>>().join("\n").into())
+    reloader.load().map_err(told)
+}
+
+fn told(report: Report) -> Failure {
+    report.lines().collect::<Vec<_>>().join("\n").into()
 }
 
 /// What `work` gives, and how many milliseconds it took.
