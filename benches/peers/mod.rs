@@ -218,11 +218,8 @@ impl Job<'_> {
     /// only where logs are written, and one behind `@QUIET@` only where they are not.
     fn render(&self, template: &str, to: &Path) -> Result<(PathBuf, SocketAddr), Failure> {
         let (here, elsewhere) = if self.logs { ("@LOG@", "@QUIET@") } else { ("@QUIET@", "@LOG@") };
-        let lines = template.lines().filter(|line| !line.trim_start().starts_with(elsewhere));
-        let text: String = lines.flat_map(|line| [line, "\n"]).collect();
         let address = child::free_address()?;
-        let text = text
-            .replace(&format!("{here} "), "")
+        let text = keyward::choose(template, here, elsewhere)
             .replace("@WORKERS@", &self.workers.to_string())
             .replace("@CONNECTIONS@", &self.connections.to_string())
             .replace("@LISTEN_PORT@", &address.port().to_string())
@@ -284,13 +281,8 @@ fn version_of(program: &str, argument: &str) -> Result<Option<String>, Failure> 
         Ok(output) => {
             let text = [output.stdout, output.stderr].concat();
             let text = String::from_utf8_lossy(&text);
-            Ok(Some(
-                text.lines()
-                    .find(|line| !line.trim().is_empty())
-                    .unwrap_or(program)
-                    .trim()
-                    .to_owned(),
-            ))
+            let said = text.lines().map(str::trim).find(|line| !line.is_empty());
+            Ok(Some(said.unwrap_or(program).to_owned()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             writeln!(

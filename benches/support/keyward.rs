@@ -60,13 +60,17 @@ pub(crate) fn render(
         Some(_) => ("@TLS@", "@CLEAR@"),
         None => ("@CLEAR@", "@TLS@"),
     };
-    let lines = template.lines().filter(|line| !line.trim_start().starts_with(elsewhere));
-    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
-    let text = text
-        .replace(&format!("{here} "), "")
+    let text = choose(template, here, elsewhere)
         .replace("@LISTEN@", &listen.to_string())
         .replace("@UPSTREAM@", &upstream.to_string())
         .replace("@PAIR@", &pair.unwrap_or(folder).display().to_string())
         .replace("@FOLDER@", &folder.display().to_string());
     fs::write(to, text)
+}
+
+/// The template without the lines behind `elsewhere`, and without the mark of those behind `here`.
+pub(crate) fn choose(template: &str, here: &str, elsewhere: &str) -> String {
+    let lines = template.lines().filter(|line| !line.trim_start().starts_with(elsewhere));
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    text.replace(&format!("{here} "), "")
 }

@@ -22,7 +22,7 @@ use crate::identity::{RoleName, Roles};
 /// A key file without faults.
 #[derive(Debug)]
 pub struct LoadedKeys {
-    /// Every key, in the order of the file.
+    /// Every key, in the order of the file; none where only the table was asked for.
     pub records: Arc<[KeyRecord]>,
     /// The same keys, to be searched.
     pub table: KeyTable,
@@ -238,14 +238,18 @@ mod tests {
 
     const SECRET: &str = "hunter2-hunter2";
 
-    fn report(text: &str) -> Report {
+    fn roles() -> Roles {
         let declare = |name| RoleDeclaration {
             name: RoleName::new(name).unwrap(),
             inherits: Vec::new(),
             admin: Default::default(),
             limits: Default::default(),
         };
-        let roles = Roles::new(&[declare("viewer"), declare("admin")]).unwrap();
+        Roles::new(&[declare("viewer"), declare("admin")]).unwrap()
+    }
+
+    fn report(text: &str) -> Report {
+        let roles = roles();
         let (hasher, format) = (Hasher::default(), KeyFormat::new(Prefix::new("kw").unwrap()));
         let path = Path::new("keys.toml");
         let file = KeyFile { path, roles: &roles, hasher: &hasher, format: &format, memory: None };
@@ -319,13 +323,7 @@ mod tests {
 
     #[test]
     fn a_table_alone_is_the_one_beside_the_records() {
-        let declaration = RoleDeclaration {
-            name: RoleName::new("viewer").unwrap(),
-            inherits: Vec::new(),
-            admin: Default::default(),
-            limits: Default::default(),
-        };
-        let (roles, folder) = (Roles::new(&[declaration]).unwrap(), tempfile::tempdir().unwrap());
+        let (roles, folder) = (roles(), tempfile::tempdir().unwrap());
         let (hasher, format) = (Hasher::default(), KeyFormat::new(Prefix::new("kw").unwrap()));
         let path = folder.path().join("keys.toml");
         let old = Hasher::default().digest(b"key_0");
